@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastcnn {
+
+struct InterleavedKernels {};
+
+}  // namespace fastcnn

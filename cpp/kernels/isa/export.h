@@ -1,0 +1,27 @@
+// Collects the areas' kernels of one instruction set into its table.
+#pragma once
+
+#include "kernels/simd/simd.h"
+#include "kernels/table.h"
+
+#define FASTCNN_STRING_(x) #x
+#define FASTCNN_STRING(x) FASTCNN_STRING_(x)
+
+namespace fastcnn {
+namespace FASTCNN_ISA {
+
+extern const ConvKernels kConv;
+extern const WinogradKernels kWinograd;
+extern const InterleavedKernels kInterleaved;
+extern const LinearKernels kLinear;
+extern const PoolKernels kPool;
+extern const NormKernels kNorm;
+extern const PointwiseKernels kPointwise;
+extern const LayoutKernels kLayout;
+
+extern const KernelTable kTable;
+const KernelTable kTable = {FASTCNN_STRING(FASTCNN_ISA), kWidth, &kConv, &kWinograd, &kInterleaved, &kLinear,
+                            &kPool, &kNorm, &kPointwise, &kLayout};
+
+}  // namespace FASTCNN_ISA
+}  // namespace fastcnn

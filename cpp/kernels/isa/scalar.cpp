@@ -1,0 +1,2 @@
+// Exports the scalar table: the kernels of generic/, compiled for this instruction set.
+#include "kernels/isa/export.h"

@@ -1,0 +1,57 @@
+// 64-bit Arm: four floats, thirty-two registers, fused multiply-add always present.
+#pragma once
+
+#include <arm_neon.h>
+
+namespace fastcnn {
+namespace FASTCNN_ISA {
+
+constexpr int kWidth = 4;
+constexpr int kAccumulators = 24;
+
+typedef float Vec __attribute__((vector_size(16)));
+typedef std::int32_t IVec __attribute__((vector_size(16)));
+
+FASTCNN_INLINE Vec load(const float* p) { return (Vec)vld1q_f32(p); }
+FASTCNN_INLINE void store(float* p, Vec v) { vst1q_f32(p, (float32x4_t)v); }
+FASTCNN_INLINE Vec load_n(const float* p, int n) {
+  Vec v{};
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+FASTCNN_INLINE void store_n(float* p, Vec v, int n) {
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+}
+FASTCNN_INLINE void stream(float* p, Vec v) { store(p, v); }
+FASTCNN_INLINE void stream_fence() {}
+FASTCNN_INLINE Vec broadcast(float x) { return (Vec)vdupq_n_f32(x); }
+FASTCNN_INLINE Vec fma(Vec a, Vec b, Vec c) {
+  return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+FASTCNN_INLINE Vec vmax(Vec a, Vec b) { return a > b ? a : b; }
+FASTCNN_INLINE Vec vmin(Vec a, Vec b) { return a < b ? a : b; }
+FASTCNN_INLINE Vec reciprocal(Vec x) { return 1.0f / x; }
+FASTCNN_INLINE IVec round_int(Vec x) { return (IVec)vcvtnq_s32_f32((float32x4_t)x); }
+FASTCNN_INLINE std::uint32_t positive_bits(Vec v) {
+  const uint32x4_t lane = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(vcgtzq_f32((float32x4_t)v), lane));
+}
+FASTCNN_INLINE Vec keep_bits(std::uint32_t b, Vec v) {
+  const uint32x4_t lane = {1, 2, 4, 8};
+  return (Vec)vandq_u32(vtstq_u32(vdupq_n_u32(b), lane), (uint32x4_t)v);
+}
+FASTCNN_INLINE IVec load_u8(const std::uint8_t* p) { return IVec{p[0], p[1], p[2], p[3]}; }
+FASTCNN_INLINE void store_u8(std::uint8_t* p, IVec v) {
+  for (int i = 0; i < kWidth; ++i) p[i] = (std::uint8_t)v[i];
+}
+FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::ptrdiff_t ld) {
+  const float32x4x2_t a = vtrnq_f32(vld1q_f32(s), vld1q_f32(s + ls));
+  const float32x4x2_t b = vtrnq_f32(vld1q_f32(s + 2 * ls), vld1q_f32(s + 3 * ls));
+  vst1q_f32(d, vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0])));
+  vst1q_f32(d + ld, vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1])));
+  vst1q_f32(d + 2 * ld, vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0])));
+  vst1q_f32(d + 3 * ld, vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1])));
+}
+
+}  // namespace FASTCNN_ISA
+}  // namespace fastcnn

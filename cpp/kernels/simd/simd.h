@@ -1,0 +1,41 @@
+// The small vector type of the instruction set this file is compiled for. Kernels are written once over it.
+//
+// Every header of this folder defines, in namespace fastcnn::FASTCNN_ISA:
+//   kWidth                     floats per vector; also the images in one batch-interleaved block
+//   kAccumulators              vector registers a kernel may use for sums without spilling
+//   Vec                        GCC/Clang vector of kWidth floats: + - * / and comparisons work on it
+//   IVec                       the same for int32 (a comparison's result: 0 or -1 per lane)
+//   load, store                unaligned; load_n, store_n: the first n lanes only (others read as 0 / left alone)
+//   stream                     store past the cache; the address must be aligned to kWidth * 4 bytes
+//   stream_fence               orders streamed stores before what follows
+//   broadcast, zero
+//   fma(a, b, c)               a * b + c
+//   vmax, vmin                 a NaN in the first operand gives the second operand (as the x86 instructions do)
+//   select(mask, a, b)         mask ? a : b per lane
+//   reciprocal                 1 / x to within 2 ulp
+//   round_int(x)               nearest int32;  to_float(IVec);  bits(IVec) / bits(Vec): reinterpret
+//   reduce_add, reduce_max     over lanes, in a fixed order
+//   positive_bits(v)           bit i set where v[i] > 0
+//   keep_bits(bits, v)         v where the bit is set, else 0
+//   load_u8, store_u8          kWidth bytes <-> IVec (values 0..255)
+//   transpose(src, ls, dst, ld)  kWidth x kWidth block: dst[j * ld + i] = src[i * ls + j]
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define FASTCNN_INLINE inline __attribute__((always_inline))
+
+#if defined(FASTCNN_ISA_AVX512)
+#include "kernels/simd/avx512.h"
+#elif defined(FASTCNN_ISA_AVX2)
+#include "kernels/simd/avx2.h"
+#elif defined(FASTCNN_ISA_NEON)
+#include "kernels/simd/neon.h"
+#elif defined(FASTCNN_ISA_SCALAR)
+#include "kernels/simd/scalar.h"
+#else
+#error "compile this file through cmake/isa_kernels.cmake"
+#endif
+
+#include "kernels/simd/common.h"

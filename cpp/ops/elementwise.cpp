@@ -1,0 +1,7 @@
+#include "ops/registry.h"
+
+namespace fastcnn::ops {
+
+void register_elementwise(Registry& r) {}
+
+}  // namespace fastcnn::ops
