@@ -1,0 +1,87 @@
+"""Activations and softmax. Derivatives are written in terms of the output y, which is what a network keeps.
+
+Sources: tanh and sigmoid: LeCun et al. 1998, appendix A; ReLU: Nair & Hinton 2010; softmax: Bridle 1990.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .geometry import Array
+
+
+def relu(x: Array) -> Array:
+    """``max(x, 0)``; NaN stays NaN.
+
+    >>> relu(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    return np.maximum(np.asarray(x, np.float64), 0.0)
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    """dy where y > 0, else 0: the slope at 0 is taken as 0.
+
+    >>> relu_backward(np.array([5.0, 5.0]), np.array([0.0, 2.0]))
+    array([0., 5.])
+    """
+    return np.where(np.asarray(y) > 0, np.asarray(dy, np.float64), 0.0)
+
+
+def tanh(x: Array) -> Array:
+    """``(e^x - e^-x) / (e^x + e^-x)``.
+
+    >>> tanh(np.array([0.0]))
+    array([0.])
+    """
+    return np.tanh(np.asarray(x, np.float64))
+
+
+def tanh_backward(dy: Array, y: Array) -> Array:
+    """``dy * (1 - y^2)``.
+
+    >>> tanh_backward(np.array([2.0]), np.array([0.5]))
+    array([1.5])
+    """
+    return np.asarray(dy, np.float64) * (1 - np.asarray(y, np.float64) ** 2)
+
+
+def sigmoid(x: Array) -> Array:
+    """``1 / (1 + e^-x)``, written with tanh so that no exponential overflows.
+
+    >>> sigmoid(np.array([0.0]))
+    array([0.5])
+    """
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64)))
+
+
+def sigmoid_backward(dy: Array, y: Array) -> Array:
+    """``dy * y * (1 - y)``.
+
+    >>> sigmoid_backward(np.array([4.0]), np.array([0.5]))
+    array([1.])
+    """
+    y = np.asarray(y, np.float64)
+    return np.asarray(dy, np.float64) * y * (1 - y)
+
+
+def softmax(x: Array) -> Array:
+    """``y[n,c] = e^x[n,c] / sum_k e^x[n,k]``; the row's maximum is taken off first, which changes nothing but
+    overflow. x (N, C) -> y (N, C).
+
+    >>> softmax(np.array([[7.0, 7.0]]))
+    array([[0.5, 0.5]])
+    """
+    x = np.asarray(x, np.float64)
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_backward(dy: Array, y: Array) -> Array:
+    """``dx = y * (dy - sum_k dy[k] y[k])``. dy, y (N, C) -> dx (N, C).
+
+    >>> softmax_backward(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
+    array([[ 0.25, -0.25]])
+    """
+    dy, y = np.asarray(dy, np.float64), np.asarray(y, np.float64)
+    return y * (dy - (dy * y).sum(axis=1, keepdims=True))
