@@ -7,16 +7,18 @@ namespace fastcnn {
 
 enum class DType : std::uint8_t { kFloat32, kInt64, kInt32, kUInt8 };
 
-constexpr std::int64_t size_of(DType t) {
-  return t == DType::kInt64 ? 8 : t == DType::kUInt8 ? 1 : 4;
-}
+constexpr std::int64_t size_of(DType t) { return t == DType::kInt64 ? 8 : t == DType::kUInt8 ? 1 : 4; }
 
 constexpr const char* name_of(DType t) {
   switch (t) {
-    case DType::kFloat32: return "float32";
-    case DType::kInt64: return "int64";
-    case DType::kInt32: return "int32";
-    case DType::kUInt8: return "uint8";
+    case DType::kFloat32:
+      return "float32";
+    case DType::kInt64:
+      return "int64";
+    case DType::kInt32:
+      return "int32";
+    case DType::kUInt8:
+      return "uint8";
   }
   return "?";
 }

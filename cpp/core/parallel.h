@@ -18,7 +18,8 @@ void set_num_threads(int n);
 int default_threads(std::string* why = nullptr);
 std::string openmp_runtime();
 
-// For as long as it lives, parallel_for on this thread uses n threads: a plan runs with the count it was made for.
+// For as long as it lives, parallel_for on this thread uses n threads: a plan runs with the count it was made
+// for.
 class ThreadScope {
  public:
   explicit ThreadScope(int n);
@@ -33,8 +34,8 @@ class ThreadScope {
 using ItemFn = void (*)(void* context, std::int64_t item, int thread);
 void parallel_run(std::int64_t items, ItemFn fn, void* context);
 
-// f(item, thread) for every item in [0, items); 0 <= thread < num_threads(). Items are handed out in order, in
-// runs of consecutive ones. Denormals are flushed inside. f must not throw and must not call parallel_for.
+// f(item, thread) for every item in [0, items); 0 <= thread < num_threads(). Items are handed out in order,
+// in runs of consecutive ones. Denormals are flushed inside. f must not throw and must not call parallel_for.
 template <class F>
 void parallel_for(std::int64_t items, F&& f) {
   using Fn = std::remove_reference_t<F>;

@@ -1,5 +1,5 @@
-// One table of kernels per instruction set, and the choice between them. Kernels do one thread's arithmetic on
-// raw pointers: no allocation, no checks, no OpenMP. Each area declares its functions in kernels/<area>.h.
+// One table of kernels per instruction set, and the choice between them. Kernels do one thread's arithmetic
+// on raw pointers: no allocation, no checks, no OpenMP. Each area declares its functions in kernels/<area>.h.
 #pragma once
 
 #include <string>

@@ -1,10 +1,11 @@
-// Ops on batch-interleaved values work image block by image block. Such an op can run alone, or as one step of a
-// segment: a thread carries a block through all steps of the segment before it takes the next, so what lives only
-// inside the segment stays in its cache.
+// Ops on batch-interleaved values work image block by image block. Such an op can run alone, or as one step
+// of a segment: a thread carries a block through all steps of the segment before it takes the next, so what
+// lives only inside the segment stays in its cache.
 //
-// Sums over the batch (weight gradients, the loss, statistics) use groups: a fixed partition of the blocks into at most
-// kMaxGroups runs of consecutive blocks. A thread accumulates a whole group in `local`, end() writes the group's
-// partial sum, finish() adds the partials in order. Nothing depends on the number of threads.
+// Sums over the batch (weight gradients, the loss, statistics) use groups: a fixed partition of the blocks
+// into at most kMaxGroups runs of consecutive blocks. A thread accumulates a whole group in `local`, end()
+// writes the group's partial sum, finish() adds the partials in order. Nothing depends on the number of
+// threads.
 #pragma once
 
 #include <vector>
@@ -16,12 +17,12 @@ namespace fastcnn::ops {
 constexpr std::int64_t kMaxGroups = 32;
 
 struct BlockArgs {
-  const void* const* in;    // kPerBlock operands: already at this block's first byte
+  const void* const* in;  // kPerBlock operands: already at this block's first byte
   void* const* out;
   const std::byte* packed;
-  std::byte* local;         // this thread's local_bytes(); kept from begin() to end()
-  std::int64_t block;       // index of the block
-  int valid;                // images in it: B, or fewer in the last block
+  std::byte* local;    // this thread's local_bytes(); kept from begin() to end()
+  std::int64_t block;  // index of the block
+  int valid;           // images in it: B, or fewer in the last block
 };
 
 enum class Access : std::uint8_t { kWhole, kPerBlock };
@@ -47,7 +48,8 @@ class BlockOp : public Prepared {
   const BlockOp* as_block_op() const final { return this; }
 
  protected:
-  std::vector<Access> in_access_, out_access_;  // set kPerBlock for plain operands that are cut along the batch
+  std::vector<Access> in_access_,
+      out_access_;  // set kPerBlock for plain operands that are cut along the batch
   std::int64_t batch_ = 0;
   std::vector<std::int64_t> in_block_bytes_, out_block_bytes_;
 
@@ -58,8 +60,8 @@ constexpr std::size_t align64(std::size_t n) { return (n + 63) / 64 * 64; }
 
 struct SegmentStep {
   const BlockOp* op = nullptr;
-  RunArgs args{};                                // for kThreadLocal operands: the offset in the thread's area
-  std::vector<bool> in_local, out_local;         // operand lives in the thread's area, one block of it
+  RunArgs args{};                         // for kThreadLocal operands: the offset in the thread's area
+  std::vector<bool> in_local, out_local;  // operand lives in the thread's area, one block of it
 };
 
 // Runs consecutive block ops over all blocks. `scratch` holds segment_scratch_bytes().

@@ -1,6 +1,6 @@
 // What an op tells the rest of the house, in one place: its checks and output shapes, its backward rule, the
-// neighbours it can absorb, whether it may write in place, and its list of implementations with the layouts each
-// takes. The graph's passes work from these facts and know no op's name.
+// neighbours it can absorb, whether it may write in place, and its list of implementations with the layouts
+// each takes. The graph's passes work from these facts and know no op's name.
 //
 // Logical shapes are NCHW (weights OIHW) everywhere in this interface; Layout says where the elements lie.
 #pragma once
@@ -32,7 +32,9 @@ struct TensorDesc {
   bool batched = false;  // dimension 0 is the batch; only such float values of rank 2 and 4 leave kPlain
   bool absent = false;   // an optional input that is not given
 
-  bool takes_layout() const { return batched && dtype == DType::kFloat32 && (shape.rank() == 2 || shape.rank() == 4); }
+  bool takes_layout() const {
+    return batched && dtype == DType::kFloat32 && (shape.rank() == 2 || shape.rank() == 4);
+  }
 };
 TensorDesc absent_desc();
 std::int64_t storage_elements(const TensorDesc& d);  // kInterleaved rounds the batch up to whole blocks
@@ -55,12 +57,14 @@ enum class Role : std::uint8_t {
 
 struct PoolSpec {
   enum Kind : std::uint8_t { kNone, kMax, kAverage } kind = kNone;
-  std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1};  // absorbed pools have no padding and no partial windows
+  std::int64_t kernel[2] = {1, 1},
+               stride[2] = {1, 1};  // absorbed pools have no padding and no partial windows
 };
 
 // What a fused step does besides its own op. Extra inputs and outputs follow the op's own, in this order:
 //   inputs:  [statistics: running_mean, running_var] [add: residual] [act_grad: the activation's output y]
-//   outputs: [statistics: mean, rstd] [pool: the value before the pool, if keep_unpooled] [act_grad: masked dy, if keep_masked]
+//   outputs: [statistics: mean, rstd] [pool: the value before the pool, if keep_unpooled] [act_grad: masked
+//   dy, if keep_masked]
 struct Fusion {
   Activation act_grad = Activation::kNone;  // applied to input 0 (dy) before the op: dy * f'(y)
   bool keep_masked = false;
@@ -125,16 +129,17 @@ constexpr ValueId kNoValue = -1;
 class GradBuilder {
  public:
   virtual ~GradBuilder() = default;
-  virtual std::vector<ValueId> add(const std::string& op, const std::vector<ValueId>& inputs, const Attrs& attrs) = 0;
+  virtual std::vector<ValueId> add(const std::string& op, const std::vector<ValueId>& inputs,
+                                   const Attrs& attrs) = 0;
   virtual const TensorDesc& desc(ValueId v) const = 0;
 };
 
 // A recorded call, as its backward rule sees it.
 struct Call {
   const Attrs& attrs;
-  const std::vector<ValueId>& inputs;   // kNoValue where absent
+  const std::vector<ValueId>& inputs;  // kNoValue where absent
   const std::vector<ValueId>& outputs;
-  std::vector<bool> needs;              // per input: is its gradient wanted
+  std::vector<bool> needs;  // per input: is its gradient wanted
 };
 
 struct Cost {
@@ -145,19 +150,25 @@ class OpDef {
  public:
   virtual ~OpDef() = default;
   virtual const char* name() const = 0;
-  // Shapes and types of the outputs. Throws ValueError / TypeError whose text does not name the op: the caller
-  // puts "conv2d: " or "Conv2d 'features.3': " in front. Does not look at layouts.
+  // Shapes and types of the outputs. Throws ValueError / TypeError whose text does not name the op: the
+  // caller puts "conv2d: " or "Conv2d 'features.3': " in front. Does not look at layouts.
   virtual std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const = 0;
   virtual const std::vector<Impl>& implementations() const = 0;  // most special first, the plain one last
+  // Whether input i carries the batch in dimension 0 (parameters, per-channel vectors and scalars do not).
+  virtual bool batched_input(int i) const = 0;
 
   // Gradients of the inputs (kNoValue where not needed), given those of the outputs (kNoValue where zero).
-  virtual std::vector<ValueId> backward(GradBuilder& g, const Call& call, const std::vector<ValueId>& dy) const;
+  virtual std::vector<ValueId> backward(GradBuilder& g, const Call& call,
+                                        const std::vector<ValueId>& dy) const;
   virtual Cost cost(const Problem& p) const;  // default: one flop per output element
 
   virtual Role role(const Attrs& attrs) const { return Role::kNone; }
-  virtual Activation activation(const Attrs& attrs) const { return Activation::kNone; }  // roles kActivation(Grad)
+  virtual Activation activation(const Attrs& attrs) const {
+    return Activation::kNone;
+  }                                                               // roles kActivation(Grad)
   virtual PoolSpec pool(const Attrs& attrs) const { return {}; }  // role kPool; kind kNone: not absorbable
-  // May `role` follow (kActivationGrad: precede, on input 0) this op in one step, after what it absorbed already?
+  // May `role` follow (kActivationGrad: precede, on input 0) this op in one step, after what it absorbed
+  // already?
   virtual bool absorbs(Role role, const Fusion& so_far, const Attrs& attrs) const { return false; }
   // Index of an input whose buffer output 0 may take when nobody else reads it later; -1: none.
   virtual int in_place(const Problem& p) const { return -1; }
@@ -171,8 +182,8 @@ struct Choice {
   std::string name;  // "conv2d:direct:avx512"
   std::unique_ptr<Prepared> prepared;
 };
-// Walks the op's list. Attr "implementation" names one to force. ValueError with every reason when none takes it;
-// FASTCNN_VERBOSE=dispatch prints what was chosen and why others declined.
+// Walks the op's list. Attr "implementation" names one to force. ValueError with every reason when none takes
+// it; FASTCNN_VERBOSE=dispatch prints what was chosen and why others declined.
 Choice choose(const OpDef& op, const Problem& p);
 // The reason why none would take it, or empty: asked by the layout pass.
 std::string why_not(const OpDef& op, const Problem& p);

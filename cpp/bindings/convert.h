@@ -1,0 +1,28 @@
+// Between Python objects and the core's types.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "core/tensor.h"
+#include "ops/attrs.h"
+
+namespace fastcnn::bindings {
+
+namespace py = pybind11;
+
+// Memory of `a` without a copy when it is C-contiguous, else a copy; None gives an undefined tensor.
+// TypeError for element types the core does not have.
+Tensor tensor_from(const py::object& a);
+// As tensor_from, but never a copy: ValueError when `a` is not a writable C-contiguous array.
+Tensor tensor_view(const py::object& a, const char* what);
+// The tensor's own memory; it lives as long as the array does.
+py::array array_view(const Tensor& t);
+ops::Attrs attrs_from(const py::dict& d);
+py::dict dict_from(const ops::Attrs& a);
+DType dtype_from(const py::dtype& d);
+
+void bind_tensor(py::module_& m);
+void bind_graph(py::module_& m);
+
+}  // namespace fastcnn::bindings

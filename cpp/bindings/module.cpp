@@ -1,0 +1,92 @@
+// The extension module fastcnn._core: one op at once, instruction sets, threads, random numbers.
+#include <pybind11/stl.h>
+
+#include "bindings/convert.h"
+#include "core/arena.h"
+#include "core/cpu.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "kernels/table.h"
+#include "ops/eager.h"
+
+namespace fastcnn::bindings {
+namespace {
+
+py::tuple run(const std::string& op, const py::sequence& inputs, const py::dict& attrs,
+              const std::string& layout) {
+  std::vector<Tensor> in;
+  for (const auto& x : inputs) in.push_back(tensor_from(py::reinterpret_borrow<py::object>(x)));
+  const ops::Attrs a = attrs_from(attrs);
+  std::vector<Tensor> out;
+  {
+    const py::gil_scoped_release unlocked;
+    out = ops::run_eager(op, in, a, layout);
+  }
+  py::tuple result(out.size());
+  for (std::size_t i = 0; i < out.size(); ++i) result[i] = array_view(out[i]);
+  return result;
+}
+
+template <class Fill>
+py::array_t<float> random_array(const std::vector<py::ssize_t>& shape, Fill fill) {
+  py::array_t<float> a(shape);
+  fill(a.mutable_data(), a.size());
+  return a;
+}
+
+PYBIND11_MODULE(_core, m) {
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const ValueError& e) {
+      PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const TypeError& e) {
+      PyErr_SetString(PyExc_TypeError, e.what());
+    } catch (const MemoryError& e) {
+      PyErr_SetString(PyExc_MemoryError, e.what());
+    }
+  });
+
+  m.attr("__version__") = FASTCNN_VERSION;
+  m.def("run", &run, py::arg("op"), py::arg("inputs"), py::arg("attrs") = py::dict(),
+        py::arg("layout") = "auto");
+  m.def("op_names", &ops::op_names);
+  m.def("isa", [] { return std::string(kernels().isa); });
+  m.def("vector_width", [] { return kernels().width; });
+  m.def("compiled_isas", &compiled_isas);
+  m.def("available_isas", &available_isas);
+  m.def("select_isa", &select_isa, py::arg("name"));
+  m.def("get_num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("default_threads", [] {
+    std::string why;
+    const int n = default_threads(&why);
+    return py::make_tuple(n, why);
+  });
+  m.def("compiler", &compiler);
+  m.def("openmp_runtime", &openmp_runtime);
+  m.def("cpu_name", &cpu_name);
+  m.def(
+      "random_uniform",
+      [](std::uint64_t seed, std::uint64_t stream, const std::vector<py::ssize_t>& shape, float low,
+         float high) {
+        return random_array(shape,
+                            [&](float* p, std::int64_t n) { Philox(seed, stream).uniform(p, n, low, high); });
+      },
+      py::arg("seed"), py::arg("stream"), py::arg("shape"), py::arg("low"), py::arg("high"));
+  m.def(
+      "random_normal",
+      [](std::uint64_t seed, std::uint64_t stream, const std::vector<py::ssize_t>& shape, float mean,
+         float stddev) {
+        return random_array(
+            shape, [&](float* p, std::int64_t n) { Philox(seed, stream).normal(p, n, mean, stddev); });
+      },
+      py::arg("seed"), py::arg("stream"), py::arg("shape"), py::arg("mean"), py::arg("stddev"));
+  m.def("pooled_arena_bytes", &pooled_arena_bytes);
+  m.def("release_pooled_arenas", &release_pooled_arenas);
+  bind_tensor(m);
+}
+
+}  // namespace
+}  // namespace fastcnn::bindings

@@ -1,0 +1,1 @@
+"""fastcnn: convolutional neural networks on the CPU."""
