@@ -1,0 +1,27 @@
+"""Data sets: labelled images, kept as stored and normalised one batch at a time.
+
+`digits` comes with the package; `mnist` and `fashion_mnist` read (or fetch) the published files; `image_folder`
+reads ``class/name.jpg`` from a folder or a zip; `ArrayDataset` takes NumPy arrays.
+"""
+
+from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
+from fastcnn.data.bundled import digits
+from fastcnn.data.folders import ImageFolder, image_folder, read_image
+from fastcnn.data.idx import read_idx, write_idx
+from fastcnn.data.published import fashion_mnist, mnist
+
+__all__ = [
+    "ArrayDataset",
+    "Dataset",
+    "ImageFolder",
+    "Preprocessing",
+    "as_dataset",
+    "batches",
+    "digits",
+    "fashion_mnist",
+    "image_folder",
+    "mnist",
+    "read_idx",
+    "read_image",
+    "write_idx",
+]

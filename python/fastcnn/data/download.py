@@ -1,0 +1,75 @@
+"""Fetches a published file once: from the first mirror that answers, checked by SHA-256, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["cache_folder", "fetch"]
+
+_TIMEOUT_SECONDS = 15
+_CHUNK = 1 << 20
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/fastcnn``, by default ``~/.cache/fastcnn``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fastcnn"
+
+
+def fetch(name: str, mirrors: Sequence[str], sha256: str, size: int, folder: Path) -> Path:
+    """Download `name` from the first of `mirrors` (URL prefixes) whose file has this size and hash.
+
+    Returns
+    -------
+    pathlib.Path
+        The file in `folder`.
+
+    Raises
+    ------
+    ConnectionError
+        When no mirror gave the right file; the text names each mirror's reason.
+    OSError
+        When the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for mirror in mirrors:
+        try:
+            data = _read_exactly(mirror + name, size)
+        except (OSError, ValueError) as e:
+            reasons.append(f"{mirror}: {getattr(e, 'reason', e)}")
+            continue
+        if hashlib.sha256(data).hexdigest() != sha256:
+            reasons.append(f"{mirror}: another file than the published one (SHA-256 differs)")
+            continue
+        return _write_whole(folder / name, data)
+    raise ConnectionError("; ".join(reasons) or "no mirrors")
+
+
+def _read_exactly(url: str, size: int) -> bytes:
+    """The file's bytes; ValueError as soon as it is longer than `size` or when it ends before."""
+    data = bytearray()
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+        while chunk := response.read(min(_CHUNK, size + 1 - len(data))):
+            data += chunk
+    if len(data) != size:
+        raise ValueError(f"expected {size} bytes, got {'more' if len(data) > size else len(data)}")
+    return bytes(data)
+
+
+def _write_whole(path: Path, data: bytes) -> Path:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

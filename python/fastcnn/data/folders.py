@@ -1,0 +1,291 @@
+"""Images in folders, ``class/name.jpg``, on disk or inside a zip file, decoded by Pillow when first read.
+
+Names inside a zip are only compared, never used as paths; nothing is unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from fastcnn.data.arrays import Preprocessing, shifted
+from fastcnn.data.order import offsets
+
+__all__ = ["ImageFolder", "class_parents", "image_folder", "read_image"]
+
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_MAX_FILE_BYTES = 256 << 20
+_MAX_PIXELS = 1 << 27
+
+
+class _FolderFiles:
+    """The image files of a folder, by their names relative to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names = sorted(
+            p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in _ENDINGS and p.is_file()
+        )
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+
+class _ZipFiles:
+    """The image files inside a zip; ValueError for names that leave it and for files that unpack too large."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names = []
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as e:
+            raise ValueError(f"{path}: not a readable zip file ({e})") from None
+        for entry in self._zip.infolist():
+            _check_name(path, entry.filename)
+            if entry.is_dir() or not entry.filename.lower().endswith(_ENDINGS):
+                continue
+            if entry.file_size > _MAX_FILE_BYTES:
+                raise ValueError(f"{path}: {entry.filename} unpacks to {entry.file_size} bytes, at most {_MAX_FILE_BYTES} are read")
+            self.names.append(entry.filename)
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"{path}: the same name stands in it twice")
+        self.names.sort()
+
+    def read(self, name: str) -> bytes:
+        try:
+            with self._zip.open(name) as f:
+                data = f.read(_MAX_FILE_BYTES + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as e:
+            raise ValueError(f"{self.path}: {name} cannot be read ({e})") from None
+        if len(data) > _MAX_FILE_BYTES:
+            raise ValueError(f"{self.path}: {name} unpacks to more than {_MAX_FILE_BYTES} bytes")
+        return data
+
+
+def _check_name(path: Path, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or (parts and ":" in parts[0]):
+        raise ValueError(f"{path}: the name {name!r} points outside the file")
+
+
+def read_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing, size: tuple[int, int] | None) -> np.ndarray:
+    """Decode one image file into (C, H, W) uint8.
+
+    Parameters
+    ----------
+    source : path or bytes of an image file
+    preprocessing : Preprocessing
+        Its `mode` decides the channels.
+    size : (height, width), optional
+        Resized to it, keeping the proportions: what is left over is filled with the mean of the border.
+
+    Raises
+    ------
+    ValueError
+        When the bytes are not an image that can be decoded.
+    OSError
+        When the file cannot be opened.
+    """
+    name = "image" if isinstance(source, bytes) else os.fspath(source)
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    return _decoded(data, name, preprocessing.mode, size)
+
+
+def _decoded(data: bytes, name: str, mode: str, size: tuple[int, int] | None) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels, at most {_MAX_PIXELS} are read")
+            plain = _flattened(image, mode)
+    except Exception as e:  # decoders of damaged files raise many kinds
+        if isinstance(e, MemoryError):
+            raise
+        raise ValueError(f"{name}: not a readable image ({str(e) or type(e).__name__})") from None
+    if size is not None and (plain.height, plain.width) != size:
+        plain = _fitted(plain, size)
+    pixels = np.asarray(plain, np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _flattened(image: Any, mode: str) -> Any:
+    """In `mode`, right way up, with what is transparent shown on white."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    if image.mode.startswith("I;16") or image.mode == "I":
+        image = Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    return image.convert(mode)
+
+
+def _fitted(image: Any, size: tuple[int, int]) -> Any:
+    from PIL import Image
+
+    height, width = size
+    factor = min(height / image.height, width / image.width)
+    inner = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    resized = image.resize(inner, Image.Resampling.BICUBIC)
+    if inner == (width, height):
+        return resized
+    out = Image.new(image.mode, (width, height), _border_colour(image))
+    out.paste(resized, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return out
+
+
+def _border_colour(image: Any) -> Any:
+    pixels = np.asarray(image, np.float64)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    mean = np.rint(border.mean(axis=0)).astype(int)
+    return int(mean) if mean.ndim == 0 else tuple(int(v) for v in mean)
+
+
+class ImageFolder:
+    """Images stored as ``class/name.jpg`` in a folder or a zip file; the class names are the folders' names, sorted.
+
+    An image is decoded when it is first asked for, and then kept as uint8. Made by `image_folder`.
+    """
+
+    def __init__(
+        self,
+        files: _FolderFiles | _ZipFiles,
+        where: str,
+        names: list[str],
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        preprocessing: Preprocessing,
+        size: tuple[int, int] | None,
+        shift: int,
+    ) -> None:
+        self.classes, self.preprocessing, self.labels, self.shift = classes, preprocessing, labels, shift
+        self._files, self._where, self._names, self._size = files, where, names, size
+        self._shape = _decoded(files.read(names[0]), f"{where}: {names[0]}", preprocessing.mode, size).shape
+        self._pixels = np.empty((len(names), *self._shape), np.uint8)  # a page is only taken when it is written
+        self._known = np.zeros(len(names), bool)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        c, h, w = self._shape
+        return c, h, w
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"ImageFolder({self._where}: {len(self)} images {self.input_shape}, {len(self.classes)} classes)"
+
+    def _decode(self, i: int) -> np.ndarray:
+        name = f"{self._where}: {self._names[i]}"
+        pixels = _decoded(self._files.read(self._names[i]), name, self.preprocessing.mode, self._size)
+        if pixels.shape != self._shape:
+            got, first = (f"{s[2]}x{s[1]}" for s in (pixels.shape, self._shape))
+            raise ValueError(f"{name}: {got} pixels, the first image has {first}; give a size to resize all to one")
+        return pixels
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """Pixels (N, C, H, W) uint8."""
+        for i in np.unique(indices[~self._known[indices]]):
+            pixels = self._decode(int(i))
+            self._pixels[i] = pixels
+            self._known[i] = True
+        return self._pixels[indices]
+
+    def batch(self, indices: np.ndarray, key: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Normalised images (N, C, H, W) float32 and labels (N,) int64; see `fastcnn.data.Dataset.batch`."""
+        images = self.images(indices)
+        if self.shift and key is not None:
+            images = shifted(images, offsets(key, indices, self.shift))
+        return self.preprocessing.apply(images), self.labels[indices]
+
+
+def image_folder(
+    path: str | os.PathLike[str],
+    *,
+    under: str = "",
+    size: tuple[int, int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    shift: int = 0,
+) -> ImageFolder:
+    """Images stored as ``class/name.jpg`` in a folder or in a zip file.
+
+    Parameters
+    ----------
+    path : path of the folder or the zip file
+    under : str
+        The folder inside `path` that holds the classes' folders, such as ``"cifar10/train"``.
+    size : (height, width), optional
+        What every image is resized to; without it all must have the size of the first.
+    preprocessing : Preprocessing, optional
+        By default RGB, scaled to 0..1.
+    shift : int
+        Random shifts in training, in pixels.
+
+    Returns
+    -------
+    ImageFolder
+
+    Raises
+    ------
+    FileNotFoundError
+        When `path` does not exist.
+    ValueError
+        When there are no images in class folders, and for names in a zip that point outside it.
+    """
+    root = Path(path)
+    files = _open(root)
+    prefix = under.strip("/") + "/" if under.strip("/") else ""
+    names, classes = [], []
+    for name in files.names:
+        parts = name[len(prefix) :].split("/")
+        if name.startswith(prefix) and len(parts) == 2:
+            names.append(name)
+            classes.append(parts[0])
+    if not names:
+        raise ValueError(_no_images(root, prefix, files.names))
+    labels_of = {c: i for i, c in enumerate(sorted(set(classes)))}
+    return ImageFolder(
+        files,
+        f"{root}/{prefix}".rstrip("/"),
+        names,
+        np.array([labels_of[c] for c in classes], np.int64),
+        tuple(labels_of),
+        Preprocessing(mode="RGB") if preprocessing is None else preprocessing,
+        size,
+        shift,
+    )
+
+
+def class_parents(path: str | os.PathLike[str]) -> list[str]:
+    """The folders inside `path` that hold folders of images, such as ``["cifar10/test", "cifar10/train"]``."""
+    return _parents(_open(Path(path)).names)
+
+
+def _open(root: Path) -> _FolderFiles | _ZipFiles:
+    if root.is_dir():
+        return _FolderFiles(root)
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: no such folder or zip file")
+    return _ZipFiles(root)
+
+
+def _parents(names: list[str]) -> list[str]:
+    return sorted({"/".join(n.split("/")[:-2]) for n in names if n.count("/") >= 1})
+
+
+def _no_images(root: Path, prefix: str, names: list[str]) -> str:
+    text = f"{root}: no images as {prefix}CLASS/NAME with an ending among {' '.join(_ENDINGS)}"
+    deeper = [p for p in _parents(names) if p != prefix.rstrip("/")][:4]
+    return text + (f"; there are some under {', '.join(map(repr, deeper))} (under=...)" if deeper else "")

@@ -1,0 +1,189 @@
+"""MNIST and Fashion-MNIST from their published IDX files: found by their usual names, or downloaded once.
+
+Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document recognition, 1998.
+H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, arXiv:1708.07747, 2017 (MIT licence).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fastcnn.data.arrays import ArrayDataset, Preprocessing
+from fastcnn.data.download import cache_folder, fetch
+from fastcnn.data.idx import read_idx
+
+__all__ = ["fashion_mnist", "mnist"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    stem: str  # "train-images"
+    dimensions: int
+    sha256: str  # of the published gzip file
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.stem}-idx{self.dimensions}-ubyte.gz"
+
+    def usual_names(self) -> list[str]:
+        return [f"{self.stem}{mark}idx{self.dimensions}-ubyte{end}" for end in (".gz", "") for mark in "-."]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Published:
+    title: str
+    folder: str
+    mirrors: tuple[str, ...]
+    files: dict[tuple[bool, str], _File]  # (train, "images" or "labels")
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+_MNIST = _Published(
+    title="MNIST",
+    folder="mnist",
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    files={
+        (True, "images"): _File(
+            "train-images", 3, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9912422
+        ),
+        (True, "labels"): _File(
+            "train-labels", 1, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28881
+        ),
+        (False, "images"): _File(
+            "t10k-images", 3, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1648877
+        ),
+        (False, "labels"): _File(
+            "t10k-labels", 1, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4542
+        ),
+    },
+    classes=tuple("0123456789"),
+    preprocessing=Preprocessing(mean=(0.1307,), std=(0.3081,), background="dark"),
+)
+
+_FASHION_MNIST = _Published(
+    title="Fashion-MNIST",
+    folder="fashion_mnist",
+    mirrors=(
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    files={
+        (True, "images"): _File(
+            "train-images", 3, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26421880
+        ),
+        (True, "labels"): _File(
+            "train-labels", 1, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29515
+        ),
+        (False, "images"): _File(
+            "t10k-images", 3, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4422102
+        ),
+        (False, "labels"): _File(
+            "t10k-labels", 1, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5148
+        ),
+    },
+    classes=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    preprocessing=Preprocessing(mean=(0.2860,), std=(0.3530,), background="dark"),
+)
+
+
+def mnist(
+    path: str | os.PathLike[str] | None = None, train: bool = True, *, download: bool = True, shift: int = 0
+) -> ArrayDataset:
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits, 1x28x28.
+
+    Parameters
+    ----------
+    path : path of a folder, optional
+        Where the files are, or will be put: ``train-images-idx3-ubyte.gz``, ``train-labels-idx1-ubyte.gz``,
+        ``t10k-images-idx3-ubyte.gz``, ``t10k-labels-idx1-ubyte.gz``; also unzipped, also with a dot before ``idx``, also
+        in a subfolder ``mnist``, ``MNIST/raw`` or ``raw``. By default ``$FASTCNN_DATA``, then the user's cache folder.
+    train : bool
+        The training part or the test part.
+    download : bool
+        Fetch what is absent.
+    shift : int
+        Random shifts in training, in pixels.
+
+    Returns
+    -------
+    ArrayDataset
+        uint8 images (N, 1, 28, 28), classes "0" to "9".
+
+    Raises
+    ------
+    FileNotFoundError
+        When a file is absent and could not be downloaded; the text says what to put where.
+    ValueError
+        When a file is damaged or holds something else.
+    """
+    return _load(_MNIST, path, train, download, shift)
+
+
+def fashion_mnist(
+    path: str | os.PathLike[str] | None = None, train: bool = True, *, download: bool = True, shift: int = 0
+) -> ArrayDataset:
+    """Fashion-MNIST: 60,000 training and 10,000 test images of ten kinds of clothing, 1x28x28.
+
+    The parameters are those of `mnist`; the subfolders are ``fashion_mnist``, ``FashionMNIST/raw`` and ``raw``.
+    """
+    return _load(_FASHION_MNIST, path, train, download, shift)
+
+
+def _load(
+    which: _Published, path: str | os.PathLike[str] | None, train: bool, download: bool, shift: int
+) -> ArrayDataset:
+    images_path = _locate(which, path, which.files[train, "images"], download)
+    labels_path = _locate(which, path, which.files[train, "labels"], download)
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(f"{images_path}: expected N images of 28x28 uint8, got {images.shape} of {images.dtype}")
+    if labels.dtype != np.uint8 or labels.ndim != 1:
+        raise ValueError(f"{labels_path}: expected N labels of uint8, got {labels.shape} of {labels.dtype}")
+    if len(images) != len(labels):
+        raise ValueError(f"{labels_path}: {len(labels)} labels for the {len(images)} images of {images_path}")
+    if labels.size and labels.max() > 9:
+        raise ValueError(f"{labels_path}: expected labels of 0 to 9, got {labels.max()}")
+    return ArrayDataset(images, labels, which.classes, which.preprocessing, shift)
+
+
+def _folders(which: _Published, path: str | os.PathLike[str] | None) -> list[Path]:
+    """Where to look; the first is where a download goes when `path` is given, the last when it is not."""
+    if path is not None:
+        root = Path(path)
+        if root.exists() and not root.is_dir():
+            raise NotADirectoryError(f"{root} is a file; give the folder that holds {which.title}'s files")
+        camel = which.title.replace("-", "")
+        return [root, root / which.folder, root / camel / "raw", root / "raw"]
+    found = []
+    if shared := os.environ.get("FASTCNN_DATA"):
+        found.append(Path(shared) / which.folder)
+    return found + [cache_folder() / which.folder]
+
+
+def _locate(which: _Published, path: str | os.PathLike[str] | None, file: _File, download: bool) -> Path:
+    folders = _folders(which, path)
+    for folder in folders:
+        for name in file.usual_names():
+            if (folder / name).is_file():
+                return folder / name
+    target = folders[0] if path is not None else folders[-1]
+    reason = "downloading is switched off"
+    if download:
+        try:
+            return fetch(file.name, which.mirrors, file.sha256, file.size, target)
+        except OSError as e:  # no network, or a folder that cannot be written
+            reason = str(e)
+    names = ", ".join(sorted(f.name for f in which.files.values()))
+    raise FileNotFoundError(
+        f"{which.title}: {file.name} is not in {target} and was not downloaded ({reason}). "
+        f"Put {names} into {target}; they are at {' and '.join(which.mirrors)}"
+    )
