@@ -2,8 +2,8 @@
 
     pip install scikit-learn && python tools/make_digits.py
 
-The two IDX files hold the published numbers unchanged (8x8 counts of 0 to 16, in the published order), so that
-anybody can compare them with the source. Splitting and resizing happen when they are read.
+The two IDX files hold the published numbers unchanged (8x8 counts of 0 to 16, in the published order), so
+that anybody can compare them with the source. Splitting and resizing happen when they are read.
 """
 
 from __future__ import annotations

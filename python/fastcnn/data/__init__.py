@@ -1,7 +1,7 @@
 """Data sets: labelled images, kept as stored and normalised one batch at a time.
 
-`digits` comes with the package; `mnist` and `fashion_mnist` read (or fetch) the published files; `image_folder`
-reads ``class/name.jpg`` from a folder or a zip; `ArrayDataset` takes NumPy arrays.
+`digits` comes with the package; `mnist` and `fashion_mnist` read (or fetch) the published files;
+`image_folder` reads ``class/name.jpg`` from a folder or a zip; `ArrayDataset` takes NumPy arrays.
 """
 
 from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches

@@ -31,7 +31,8 @@ class Preprocessing:
     mode : str
         Pillow's mode that an image file is brought into: ``"L"`` (grey) or ``"RGB"``.
     background : str
-        ``"dark"`` for glyphs that are light on dark: a light-paged image is inverted before it is read. ``"any"`` otherwise.
+        ``"dark"`` for glyphs that are light on dark: an image file with a light page is inverted when it is
+        read. ``"any"`` otherwise.
 
     Examples
     --------
@@ -51,9 +52,11 @@ class Preprocessing:
         object.__setattr__(self, "std", _numbers("std", self.std))
         object.__setattr__(self, "scale", _numbers("scale", (self.scale,))[0])
         if len(self.mean) != len(self.std):
-            raise ValueError(f"Preprocessing: expected as many means as stds, got {len(self.mean)} and {len(self.std)}")
+            raise ValueError(
+                f"Preprocessing: expected equally many mean and std, got {self.mean}, {self.std}"
+            )
         if self.scale <= 0 or any(s <= 0 for s in self.std):
-            raise ValueError(f"Preprocessing: scale and std must be positive, got scale={self.scale}, std={self.std}")
+            raise ValueError(f"Preprocessing: scale and std must be positive, got {self.scale}, {self.std}")
         if self.mode not in ("L", "RGB"):
             raise ValueError(f"Preprocessing: mode must be 'L' or 'RGB', got {self.mode!r}")
         if self.background not in ("dark", "any"):
@@ -62,7 +65,9 @@ class Preprocessing:
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Normalised float32 images of the same shape (N, C, H, W)."""
         if len(self.mean) not in (1, images.shape[1]):
-            raise ValueError(f"Preprocessing has {len(self.mean)} means, the images have {images.shape[1]} channels")
+            raise ValueError(
+                f"Preprocessing for {len(self.mean)} channels, the images have {images.shape[1]}"
+            )
         std = np.array(self.std)
         factor = (self.scale / std).astype(np.float32).reshape(1, -1, 1, 1)
         shift = (-np.array(self.mean) / std).astype(np.float32).reshape(1, -1, 1, 1)
@@ -106,8 +111,8 @@ class Dataset(Protocol):
     def batch(self, indices: np.ndarray, key: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, C, H, W) float32 and labels (N,) int64 of these positions.
 
-        `key` (seed, epoch) is given in training: random changes to the images follow from it and from the position
-        alone, never from the order of the calls. Without it nothing is random.
+        `key` (seed, epoch) is given in training: random changes to the images follow from it and from the
+        position alone, never from the order of the calls. Without it nothing is random.
         """
         ...
 
@@ -170,9 +175,12 @@ class ArrayDataset:
             scale = 1 / 255 if images.dtype == np.uint8 else 1.0
             preprocessing = Preprocessing(scale=scale, mode="RGB" if images.shape[1] == 3 else "L")
         if len(preprocessing.mean) not in (1, images.shape[1]):
-            raise ValueError(f"preprocessing has {len(preprocessing.mean)} means, images have {images.shape[1]} channels")
+            got = len(preprocessing.mean)
+            raise ValueError(f"preprocessing for {got} channels, the images have {images.shape[1]}")
         if shift < 0 or shift >= min(images.shape[2:]):
-            raise ValueError(f"shift must be 0 or more and less than the image's sides {images.shape[2:]}, got {shift}")
+            raise ValueError(
+                f"shift must be at least 0 and less than the sides {images.shape[2:]}, got {shift}"
+            )
         self.preprocessing = preprocessing
         self.shift = shift
 
@@ -199,11 +207,12 @@ class ArrayDataset:
     def split(self, held_out: np.ndarray) -> tuple[ArrayDataset, ArrayDataset]:
         """The images where `held_out` (N,) bool is False, and those where it is True."""
         held_out = np.asarray(held_out, bool)
-        parts = (np.flatnonzero(~held_out), np.flatnonzero(held_out))
-        first, second = (
-            ArrayDataset(self.images[i], self.labels[i], self.classes, self.preprocessing, self.shift) for i in parts
+        return self._part(~held_out), self._part(held_out)
+
+    def _part(self, keep: np.ndarray) -> ArrayDataset:
+        return ArrayDataset(
+            self.images[keep], self.labels[keep], self.classes, self.preprocessing, self.shift
         )
-        return first, second
 
 
 def _checked_labels(labels: np.ndarray | Sequence[int], count: int) -> np.ndarray:
@@ -241,7 +250,7 @@ def as_dataset(data: Any) -> Dataset:
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return ArrayDataset(data[0], data[1])
     if callable(getattr(data, "batch", None)) and hasattr(data, "__len__"):
-        return data  # type: ignore[no-any-return]
+        return data
     raise TypeError(f"expected a data set or a pair (images, labels), got {type(data).__name__}")
 
 
@@ -256,7 +265,8 @@ def batches(
     batch_size : int
         Images per batch; the last one may be smaller.
     seed : int, optional
-        Shuffles (differently in each epoch) and lets the data set make its random changes. None: in order, unchanged.
+        Shuffles, differently in each epoch, and lets the data set make its random changes. None: in order,
+        unchanged.
     epoch : int
         Which pass this is.
 

@@ -1,7 +1,7 @@
 """The handwritten digits that come with the package.
 
-E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998; CC BY 4.0
-(``files/digits-LICENSE.txt``). 1,797 images by 13 writers, 8x8, each element a count of 0 to 16.
+E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998;
+CC BY 4.0 (``files/digits-LICENSE.txt``). 1,797 images by 13 writers, 8x8, each element a count of 0 to 16.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _HELD_OUT_EVERY = 5
 def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
     """The bundled handwritten digits, at LeNet-5's input size 1x28x28.
 
-    Every fifth image of each class is held out: 1,442 images to train on, 355 to test. The same 13 people wrote both
-    parts; ``docs/accuracy.md`` says what that means for the figures.
+    Every fifth image of each class is held out: 1,442 images to train on, 355 to test. The same 13
+    people wrote both parts; ``docs/accuracy.md`` says what that means for the figures.
 
     Parameters
     ----------
     train : bool
         The training part or the held-out part.
     shift : int, optional
-        Random shifts in training, in pixels; 1 by default in the training part.
+        Random shifts in training, in pixels; 2 by default in the training part.
 
     Returns
     -------
@@ -52,8 +52,8 @@ def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
         _enlarged(counts[keep]),
         labels[keep],
         classes=tuple("0123456789"),
-        preprocessing=Preprocessing(mean=(0.1556,), std=(0.3013,), background="dark"),
-        shift=(1 if train else 0) if shift is None else shift,
+        preprocessing=Preprocessing(mean=(0.1573,), std=(0.2930,), background="dark"),
+        shift=(2 if train else 0) if shift is None else shift,
     )
 
 

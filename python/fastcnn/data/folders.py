@@ -31,7 +31,9 @@ class _FolderFiles:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.names = sorted(
-            p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in _ENDINGS and p.is_file()
+            path.relative_to(root).as_posix()
+            for path in root.rglob("*")
+            if path.suffix.lower() in _ENDINGS and path.is_file()
         )
 
     def read(self, name: str) -> bytes:
@@ -39,7 +41,7 @@ class _FolderFiles:
 
 
 class _ZipFiles:
-    """The image files inside a zip; ValueError for names that leave it and for files that unpack too large."""
+    """The image files inside a zip; ValueError for names that leave it and for huge files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,7 +55,9 @@ class _ZipFiles:
             if entry.is_dir() or not entry.filename.lower().endswith(_ENDINGS):
                 continue
             if entry.file_size > _MAX_FILE_BYTES:
-                raise ValueError(f"{path}: {entry.filename} unpacks to {entry.file_size} bytes, at most {_MAX_FILE_BYTES} are read")
+                raise ValueError(
+                    f"{path}: {entry.filename}: {entry.file_size} bytes, more than {_MAX_FILE_BYTES}"
+                )
             self.names.append(entry.filename)
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"{path}: the same name stands in it twice")
@@ -76,7 +80,9 @@ def _check_name(path: Path, name: str) -> None:
         raise ValueError(f"{path}: the name {name!r} points outside the file")
 
 
-def read_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing, size: tuple[int, int] | None) -> np.ndarray:
+def read_image(
+    source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing, size: tuple[int, int] | None
+) -> np.ndarray:
     """Decode one image file into (C, H, W) uint8.
 
     Parameters
@@ -153,7 +159,7 @@ def _border_colour(image: Any) -> Any:
 
 
 class ImageFolder:
-    """Images stored as ``class/name.jpg`` in a folder or a zip file; the class names are the folders' names, sorted.
+    """Images stored as ``class/name.jpg`` in a folder or a zip file; the classes are the folders, sorted.
 
     An image is decoded when it is first asked for, and then kept as uint8. Made by `image_folder`.
     """
@@ -172,7 +178,7 @@ class ImageFolder:
         self.classes, self.preprocessing, self.labels, self.shift = classes, preprocessing, labels, shift
         self._files, self._where, self._names, self._size = files, where, names, size
         self._shape = _decoded(files.read(names[0]), f"{where}: {names[0]}", preprocessing.mode, size).shape
-        self._pixels = np.empty((len(names), *self._shape), np.uint8)  # a page is only taken when it is written
+        self._pixels = np.empty((len(names), *self._shape), np.uint8)  # memory is only taken when written
         self._known = np.zeros(len(names), bool)
 
     @property
@@ -185,14 +191,15 @@ class ImageFolder:
         return len(self._names)
 
     def __repr__(self) -> str:
-        return f"ImageFolder({self._where}: {len(self)} images {self.input_shape}, {len(self.classes)} classes)"
+        sizes = "x".join(map(str, (len(self), *self._shape)))
+        return f"ImageFolder({self._where}: {sizes}, {len(self.classes)} classes)"
 
     def _decode(self, i: int) -> np.ndarray:
         name = f"{self._where}: {self._names[i]}"
         pixels = _decoded(self._files.read(self._names[i]), name, self.preprocessing.mode, self._size)
         if pixels.shape != self._shape:
             got, first = (f"{s[2]}x{s[1]}" for s in (pixels.shape, self._shape))
-            raise ValueError(f"{name}: {got} pixels, the first image has {first}; give a size to resize all to one")
+            raise ValueError(f"{name}: {got} pixels, the first has {first}; give a size to resize all to it")
         return pixels
 
     def images(self, indices: np.ndarray) -> np.ndarray:
@@ -269,7 +276,7 @@ def image_folder(
 
 
 def class_parents(path: str | os.PathLike[str]) -> list[str]:
-    """The folders inside `path` that hold folders of images, such as ``["cifar10/test", "cifar10/train"]``."""
+    """The folders inside `path` that hold folders of images: ``["cifar10/test", "cifar10/train"]``."""
     return _parents(_open(Path(path)).names)
 
 

@@ -1,7 +1,7 @@
 """IDX, the file format of MNIST: a magic number, the sizes, then the numbers, big-endian; raw or gzipped.
 
-http://yann.lecun.com/exdb/mnist/ ("the IDX file format"). Every header field is checked against the size of the
-file before anything is allocated.
+http://yann.lecun.com/exdb/mnist/ ("the IDX file format"). Every header field is checked against the size of
+the file before anything is allocated.
 """
 
 from __future__ import annotations
@@ -67,19 +67,18 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read(stream: BinaryIO, path: Path, limit: int, exact: int | None) -> np.ndarray:
-    """Header, then data; `exact` is the whole size in bytes where it is known, `limit` what it cannot exceed."""
+    """Header, then data. `exact`: bytes of both where that is known; `limit`: what they cannot exceed."""
     dtype, shape = _read_header(stream, path)
     header = 4 + 4 * len(shape)
     expected = math.prod(shape) * dtype.itemsize
-    sizes = "x".join(map(str, shape))
+    says = f"{path}: the header says {'x'.join(map(str, shape))} of {dtype.name} = {expected} bytes"
     if exact is not None and expected != exact - header:
-        raise ValueError(f"{path}: the header says {sizes} of {dtype.name} = {expected} bytes, got {exact - header} bytes")
+        raise ValueError(f"{says}, got {exact - header} bytes")
     if expected > limit:
-        raise ValueError(f"{path}: the header says {sizes} of {dtype.name} = {expected} bytes, more than this gzip file can hold")
-    data = _read_up_to(stream, expected + 1)  # one more, so that a longer file is seen and gzip's checksum is tested
+        raise ValueError(f"{says}, more than this gzip file can hold")
+    data = _read_up_to(stream, expected + 1)  # one more: a longer file is seen, and gzip's checksum is tested
     if len(data) != expected:
-        got = f"{len(data)} bytes" if len(data) < expected else "more"
-        raise ValueError(f"{path}: the header says {sizes} of {dtype.name} = {expected} bytes, got {got}")
+        raise ValueError(f"{says}, got {f'{len(data)} bytes' if len(data) < expected else 'more'}")
     array = np.frombuffer(data, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
 
@@ -90,7 +89,7 @@ def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...
         raise ValueError(f"{path}: expected an IDX file, got {len(magic)} bytes")
     zeros, code, dimensions = struct.unpack(">HBB", magic)
     if zeros != 0:
-        raise ValueError(f"{path}: expected an IDX file (it begins with two zero bytes), got {magic[:2].hex(' ')}")
+        raise ValueError(f"{path}: expected an IDX file (two zero bytes first), got {magic[:2].hex(' ')}")
     if code not in _TYPES:
         raise ValueError(f"{path}: expected an IDX element type (08 09 0b 0c 0d 0e), got {code:02x}")
     if not 1 <= dimensions <= _MAX_DIMENSIONS:
@@ -129,8 +128,10 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
     array = np.asarray(array)
     code = _CODES.get(array.dtype.str[1:])
     if code is None or not 1 <= array.ndim <= _MAX_DIMENSIONS:
-        raise ValueError(f"IDX holds 1 to {_MAX_DIMENSIONS} dimensions of {', '.join(_CODES)}, got {array.ndim} of {array.dtype}")
-    data = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape) + array.astype(_TYPES[code]).tobytes()
+        held = f"1 to {_MAX_DIMENSIONS} dimensions of {', '.join(_CODES)}"
+        raise ValueError(f"IDX holds {held}, got {array.ndim} of {array.dtype}")
+    header = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
+    data = header + array.astype(_TYPES[code]).tobytes()
     if str(path).endswith(".gz"):
         data = gzip.compress(data, mtime=0)
     Path(path).write_bytes(data)

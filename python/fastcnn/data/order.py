@@ -34,7 +34,7 @@ def permutation(key: tuple[int, int], count: int) -> np.ndarray:
 
 
 def offsets(key: tuple[int, int], positions: np.ndarray, reach: int) -> np.ndarray:
-    """(N, 2) integers from -reach to reach, one pair per position: the same pair whatever batch it comes in."""
+    """(N, 2) integers from -reach to reach, one pair per position, whatever batch it comes in."""
     mixed = _mix(np.asarray(positions, np.uint64) * np.uint64(2) + _seed_of(key))
     sides = np.stack([mixed & np.uint64(0xFFFFFFFF), mixed >> np.uint64(32)], axis=1)
     return (sides * np.uint64(2 * reach + 1) >> np.uint64(32)).astype(np.int64) - reach

@@ -90,7 +90,7 @@ _FASHION_MNIST = _Published(
             "t10k-labels", 1, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5148
         ),
     },
-    classes=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    classes=tuple("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot".split()),
     preprocessing=Preprocessing(mean=(0.2860,), std=(0.3530,), background="dark"),
 )
 
@@ -104,8 +104,9 @@ def mnist(
     ----------
     path : path of a folder, optional
         Where the files are, or will be put: ``train-images-idx3-ubyte.gz``, ``train-labels-idx1-ubyte.gz``,
-        ``t10k-images-idx3-ubyte.gz``, ``t10k-labels-idx1-ubyte.gz``; also unzipped, also with a dot before ``idx``, also
-        in a subfolder ``mnist``, ``MNIST/raw`` or ``raw``. By default ``$FASTCNN_DATA``, then the user's cache folder.
+        ``t10k-images-idx3-ubyte.gz``, ``t10k-labels-idx1-ubyte.gz``; also unzipped, also with a dot before
+        ``idx``, also in a subfolder ``mnist``, ``MNIST/raw`` or ``raw``. By default ``$FASTCNN_DATA``, then
+        the user's cache folder.
     train : bool
         The training part or the test part.
     download : bool
@@ -133,7 +134,7 @@ def fashion_mnist(
 ) -> ArrayDataset:
     """Fashion-MNIST: 60,000 training and 10,000 test images of ten kinds of clothing, 1x28x28.
 
-    The parameters are those of `mnist`; the subfolders are ``fashion_mnist``, ``FashionMNIST/raw`` and ``raw``.
+    The parameters are those of `mnist`; the subfolders ``fashion_mnist``, ``FashionMNIST/raw``, ``raw``.
     """
     return _load(_FASHION_MNIST, path, train, download, shift)
 
@@ -145,9 +146,9 @@ def _load(
     labels_path = _locate(which, path, which.files[train, "labels"], download)
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise ValueError(f"{images_path}: expected N images of 28x28 uint8, got {images.shape} of {images.dtype}")
+        raise ValueError(f"{images_path}: expected Nx28x28 of uint8, got {images.shape} of {images.dtype}")
     if labels.dtype != np.uint8 or labels.ndim != 1:
-        raise ValueError(f"{labels_path}: expected N labels of uint8, got {labels.shape} of {labels.dtype}")
+        raise ValueError(f"{labels_path}: expected N of uint8, got {labels.shape} of {labels.dtype}")
     if len(images) != len(labels):
         raise ValueError(f"{labels_path}: {len(labels)} labels for the {len(images)} images of {images_path}")
     if labels.size and labels.max() > 9:

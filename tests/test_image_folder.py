@@ -1,0 +1,114 @@
+"""Images in class folders, on disk and inside zip files."""
+
+import io
+import random
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastcnn.data import Preprocessing, batches, image_folder, read_image
+from fastcnn.data.folders import class_parents
+
+
+def encoded(colour, size=(6, 4), kind="PNG", mode="RGB"):
+    out = io.BytesIO()
+    Image.new(mode, size, colour).save(out, kind)
+    return out.getvalue()
+
+
+FILES = {
+    "top/train/cat/1.png": encoded((255, 0, 0)),
+    "top/train/cat/2.PNG": encoded((250, 0, 0)),
+    "top/train/dog/1.png": encoded((0, 255, 0)),
+    "top/test/dog/9.png": encoded((0, 0, 255)),
+    "top/train/dog/notes.txt": b"not an image",
+}
+
+
+def as_folder(tmp_path, files=FILES):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def as_zip(tmp_path, files=FILES):
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as z:
+        for name, content in files.items():
+            z.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("make", [as_folder, as_zip])
+def test_reads_classes_and_pixels(tmp_path, make):
+    d = image_folder(make(tmp_path), under="top/train")
+    assert d.classes == ("cat", "dog") and d.labels.tolist() == [0, 0, 1] and d.input_shape == (3, 4, 6)
+    x, y = d.batch(np.array([2, 0]))
+    assert y.tolist() == [1, 0]
+    assert x[:, :, 0, 0].tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert len(list(batches(d, 2, seed=0))) == 2
+
+
+def test_lists_the_folders_that_hold_classes(tmp_path):
+    assert class_parents(as_zip(tmp_path)) == ["top/test", "top/train"]
+    with pytest.raises(ValueError, match="'top/test', 'top/train'"):
+        image_folder(tmp_path / "images.zip")
+    with pytest.raises(FileNotFoundError):
+        image_folder(tmp_path / "none.zip")
+
+
+def test_sizes_must_agree_unless_one_is_given(tmp_path):
+    files = {"a/1.png": encoded("red"), "a/2.png": encoded("red", size=(8, 8))}
+    path = as_zip(tmp_path, files)
+    d = image_folder(path)
+    with pytest.raises(ValueError, match=r"a/2\.png: 8x8 pixels, the first has 6x4"):
+        d.batch(np.array([0, 1]))
+    x, _ = image_folder(path, size=(10, 12)).batch(np.array([0, 1]))
+    assert x.shape == (2, 3, 10, 12) and np.all(x[:, 0] == 1) and np.all(x[:, 1:] == 0)
+
+
+@pytest.mark.parametrize("name", ["/a/x.png", "../a/x.png", "a/../../x.png", "C:/a/x.png", "a\\..\\x.png"])
+def test_names_that_leave_the_zip_are_rejected(tmp_path, name):
+    path = as_zip(tmp_path, {"a/1.png": encoded("red"), name: encoded("red")})
+    with pytest.raises(ValueError, match="points outside"):
+        image_folder(path)
+
+
+def test_grey_transparency_palette_and_sixteen_bits():
+    grey, rgb = Preprocessing(mode="L"), Preprocessing(mode="RGB")
+    assert read_image(encoded(200, mode="L"), rgb, None).shape == (3, 4, 6)
+    assert read_image(encoded((255, 255, 255)), grey, None).max() == 255
+    assert read_image(encoded((0, 0, 0, 0), mode="RGBA"), rgb, None).min() == 255  # transparent shows white
+    wide = io.BytesIO()
+    Image.fromarray(np.full((4, 6), 0x8000, np.uint16)).save(wide, "PNG")
+    assert np.all(read_image(wide.getvalue(), grey, None) == 0x80)
+
+
+def test_damaged_images_and_zips_are_clean_errors(tmp_path):
+    rng = random.Random(0)
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG")
+    good_image = out.getvalue()
+    good_zip = as_zip(tmp_path).read_bytes()
+    errors = 0
+    for _ in range(150):
+        at = rng.randrange(len(good_image))
+        bad = good_image[:at] if rng.random() < 0.5 else good_image[:at] + bytes(8) + good_image[at + 8 :]
+        try:
+            assert read_image(bad, Preprocessing(mode="RGB"), None).dtype == np.uint8
+        except ValueError:
+            errors += 1
+        at = rng.randrange(len(good_zip))
+        bad = bytearray(good_zip[:at] if rng.random() < 0.3 else good_zip)
+        bad[min(at, len(bad) - 1)] ^= 1 << rng.randrange(8) if bad else 0
+        (tmp_path / "bad.zip").write_bytes(bad)
+        try:
+            d = image_folder(tmp_path / "bad.zip", under="top/train")
+            d.batch(np.arange(len(d)))
+        except ValueError:
+            errors += 1
+    assert errors > 150
