@@ -1,0 +1,166 @@
+"""What happens to the arguments of the functional ops before an op sees them: forms (3, (3, 3), "same")
+become integer lists, arrays are checked, and a call is run at once or, on symbolic values, recorded.
+
+Shapes are not checked here: each op does that itself, once.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fastcnn import _core
+
+# A float32 NumPy array; or, while a model is traced, a symbolic value (fastcnn.nn.tracing.Value).
+Operand: TypeAlias = Any
+Ints: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = int | Sequence[int] | str
+AttrValue: TypeAlias = int | float | str | list[int]
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """As every message prints a shape.
+
+    >>> shape_text((8, 32, 28, 28))
+    '8x32x28x28'
+    """
+    return "x".join(map(str, shape)) if len(shape) else "scalar"
+
+
+def integer(op: str, name: str, value: Any) -> int:
+    if not isinstance(value, (bool, np.bool_)):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{op}: expected integers for {name}, got {value!r}")
+
+
+def pair(op: str, name: str, value: Ints) -> list[int]:
+    """One integer stands for height and width alike."""
+    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
+        if len(value) != 2:
+            raise ValueError(f"{op}: expected one or two integers for {name}, got {value!r}")
+        return [integer(op, name, v) for v in value]
+    return [integer(op, name, value)] * 2
+
+
+def padding4(
+    op: str,
+    value: Padding,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: list[int],
+    dilation: list[int],
+) -> list[int]:
+    """[top, left, bottom, right] from an int, (height, width), those four, "valid" or "same".
+
+    "same" is SAME_UPPER of ONNX and TensorFlow: ceil(size / stride) outputs for any stride, an odd total puts
+    the extra row or column at the bottom or right.
+    """
+    if isinstance(value, str):
+        if value not in ("same", "valid"):
+            raise ValueError(f"{op}: expected padding 'same' or 'valid' or integers, got {value!r}")
+        before, after = [0, 0], [0, 0]
+        if value == "same":
+            for k in range(2):
+                n, s = int(size[k]), max(stride[k], 1)
+                total = max((-(-n // s) - 1) * s + dilation[k] * (int(kernel[k]) - 1) + 1 - n, 0)
+                before[k], after[k] = total // 2, total - total // 2
+        return before + after
+    if isinstance(value, (Sequence, np.ndarray)):
+        sides = [integer(op, "padding", v) for v in value]
+        if len(sides) not in (2, 4):
+            raise ValueError(
+                f"{op}: expected padding of one, two (height, width) or four (top, left, bottom, right) "
+                f"integers, got {value!r}"
+            )
+        return sides if len(sides) == 4 else sides * 2
+    return [integer(op, "padding", value)] * 4
+
+
+def image_size(op: str, x: Operand, name: str = "input") -> Sequence[int]:
+    """Height and width; asked before the op itself has checked the shape."""
+    if len(x.shape) != 4:
+        raise ValueError(
+            f"{op}: expected {name} of 4 dimensions (N, C, H, W), got {len(x.shape)} "
+            f"({name} {shape_text(x.shape)})"
+        )
+    size: Sequence[int] = x.shape[2:]
+    return size
+
+
+def is_symbolic(x: object) -> bool:
+    """Whether x is a value of a trace. Before the tracer is first imported there are none."""
+    tracing = sys.modules.get("fastcnn.nn.tracing")
+    return tracing is not None and isinstance(x, tracing.Value)
+
+
+def check_arrays(op: str, **arrays: Any) -> None:
+    """Every given one is a float32 array: nothing is converted behind the caller's back."""
+    if any(map(is_symbolic, arrays.values())):
+        return  # parameters beside a symbolic value belong to the tracer
+    for name, a in arrays.items():
+        if a is None:
+            continue
+        if not isinstance(a, np.ndarray):
+            raise TypeError(f"{op}: expected a float32 NumPy array for {name}, got {type(a).__name__}")
+        if a.dtype != np.float32:
+            raise TypeError(
+                f"{op}: expected a float32 array for {name}, got {a.dtype} ({name} {shape_text(a.shape)}); "
+                f"convert it with {name}.astype(numpy.float32)"
+            )
+
+
+def check_in_place(op: str, **arrays: Any) -> None:
+    """Every given one is an array that the op can write its update into."""
+    check_arrays(op, **arrays)
+    for name, a in arrays.items():
+        if a is not None and not (a.flags.c_contiguous and a.flags.writeable):
+            problem = "a read-only" if a.flags.c_contiguous else "a non-contiguous"
+            raise ValueError(
+                f"{op}: {name} is updated in place: expected a writable contiguous array, got {problem} one"
+            )
+
+
+def check_labels(op: str, labels: Any, logits: Operand) -> Any:
+    """Labels as int64, each checked to name one of the classes."""
+    if is_symbolic(labels) or is_symbolic(logits):
+        return labels
+    a = np.asarray(labels)
+    if a.dtype.kind not in "iu" and a.size:
+        raise TypeError(f"{op}: expected integer labels, got {a.dtype} (labels {shape_text(a.shape)})")
+    if len(logits.shape) != 2 or a.shape != logits.shape[:1]:
+        raise ValueError(
+            f"{op}: expected logits (N, classes) and N labels, got logits {shape_text(logits.shape)}, "
+            f"labels {shape_text(a.shape)}"
+        )
+    outside = np.flatnonzero((a < 0) | (a >= logits.shape[1]))
+    if outside.size:
+        i = int(outside[0])
+        raise ValueError(f"{op}: expected labels from 0 to {logits.shape[1] - 1}, got labels[{i}] = {a[i]}")
+    return a.astype(np.int64, copy=False)
+
+
+def record_or_run(
+    op: str,
+    inputs: Sequence[Operand | None],
+    attrs: dict[str, AttrValue],
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Sequence[Any]:
+    """The op's outputs: symbolic ones when an input is, else arrays."""
+    if implementation is not None:
+        attrs = {**attrs, "implementation": implementation}
+    if any(is_symbolic(x) for x in inputs):
+        if layout != "auto":
+            raise ValueError(
+                f"{op}: layout {layout!r} cannot be forced on a traced value: the plan chooses it"
+            )
+        recorded: Sequence[Any] = sys.modules["fastcnn.nn.tracing"].record(op, inputs, attrs)
+        return recorded
+    return _core.run(op, inputs, attrs, layout)

@@ -1,0 +1,115 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+from fastcnn.functional._arguments import (
+    AttrValue,
+    Ints,
+    Operand,
+    Padding,
+    check_arrays,
+    integer,
+    padding4,
+    pair,
+    record_or_run,
+    shape_text,
+)
+
+
+def conv2d(
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """Two-dimensional convolution (cross-correlation, as in every framework).
+
+    Parameters
+    ----------
+    x : (N, IC, H, W)
+    weight : (OC, IC / groups, KH, KW)
+    bias : (OC,), optional
+    stride, dilation : int or pair
+    padding : int, pair, (top, left, bottom, right), "same" or "valid"
+    groups : int
+        Splits the channels into as many independent convolutions; IC groups make it depthwise.
+
+    Returns
+    -------
+    (N, OC, OH, OW) with ``OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1``, OW alike.
+
+    Raises
+    ------
+    ValueError
+        Channels do not match, or the (dilated) kernel is larger than the padded image.
+    TypeError
+        An array is not float32.
+
+    Examples
+    --------
+    >>> conv2d(np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32))[0, 0].tolist()
+    [[4.0, 4.0], [4.0, 4.0]]
+
+    Source: LeCun et al. 1998, section II.A.
+    """
+    op = "conv2d"
+    check_arrays(op, x=x, weight=weight, bias=bias)
+    attrs = _attrs(op, x, weight, stride, padding, dilation, groups)
+    y: Operand = record_or_run(op, [x, weight, bias], attrs, layout, implementation)[0]
+    return y
+
+
+def conv2d_backward(
+    dy: Operand,
+    x: Operand,
+    weight: Operand,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> tuple[Operand, Operand, Operand]:
+    """Gradients of :func:`conv2d`: dx (N, IC, H, W), dweight (OC, IC / groups, KH, KW), dbias (OC,).
+
+    dy is (N, OC, OH, OW); the other arguments are those of the forward call.
+
+    Examples
+    --------
+    >>> ones = np.ones((1, 1, 2, 2), np.float32)
+    >>> [g.ravel().tolist() for g in conv2d_backward(ones[:, :, :1, :1], 2 * ones, 3 * ones)]
+    [[3.0, 3.0, 3.0, 3.0], [2.0, 2.0, 2.0, 2.0], [1.0]]
+    """
+    op = "conv2d_backward"
+    check_arrays(op, dy=dy, x=x, weight=weight)
+    attrs = _attrs(op, x, weight, stride, padding, dilation, groups)
+    data: dict[str, AttrValue] = {**attrs, "input_size": list(x.shape[2:])}
+    (dx,) = record_or_run("conv2d_backward_data", [dy, weight], data, layout, implementation)
+    if dx.shape != x.shape:  # the gradient would fit another input than x
+        raise ValueError(
+            f"{op}: expected input {shape_text(dx.shape)}, got {shape_text(x.shape)} "
+            f"(weight {shape_text(weight.shape)}, output gradient {shape_text(dy.shape)})"
+        )
+    weights: dict[str, AttrValue] = {**attrs, "kernel_size": list(weight.shape[2:])}
+    dweight, dbias = record_or_run("conv2d_backward_weights", [x, dy], weights, layout, implementation)
+    return dx, dweight, dbias
+
+
+def _attrs(
+    op: str, x: Operand, weight: Operand, stride: Ints, padding: Padding, dilation: Ints, groups: int
+) -> dict[str, AttrValue]:
+    if len(x.shape) != 4 or len(weight.shape) != 4:
+        raise ValueError(
+            f"{op}: expected input (N, C, H, W) and weight (OC, IC / groups, KH, KW), "
+            f"got input {shape_text(x.shape)}, weight {shape_text(weight.shape)}"
+        )
+    s, d = pair(op, "stride", stride), pair(op, "dilation", dilation)
+    pads = padding4(op, padding, x.shape[2:], weight.shape[2:], s, d)
+    return {"stride": s, "padding": pads, "dilation": d, "groups": integer(op, "groups", groups)}

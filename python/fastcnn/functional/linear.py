@@ -1,0 +1,53 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from fastcnn.functional._arguments import Operand, check_arrays, record_or_run, shape_text
+
+
+def linear(
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None = None,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """``y = x weight^T + bias``: x (N, I), weight (O, I), bias (O,) -> y (N, O).
+
+    Raises
+    ------
+    ValueError
+        x is not (N, I) with the I of the weight.
+
+    Examples
+    --------
+    >>> linear(np.float32([[1, 2]]), np.float32([[3, 4]])).tolist()
+    [[11.0]]
+    """
+    check_arrays("linear", x=x, weight=weight, bias=bias)
+    y: Operand = record_or_run("linear", [x, weight, bias], {}, layout, implementation)[0]
+    return y
+
+
+def linear_backward(
+    dy: Operand, x: Operand, weight: Operand, *, layout: str = "auto", implementation: str | None = None
+) -> tuple[Operand, Operand, Operand]:
+    """Gradients of :func:`linear`: dx = dy weight (N, I), dweight = dy^T x (O, I), dbias = sum of dy (O,).
+
+    Examples
+    --------
+    >>> a = np.float32([[1, 2]])
+    >>> [g.tolist() for g in linear_backward(a[:, :1], a, 3 * a)]
+    [[[3.0, 6.0]], [[1.0, 2.0]], [1.0]]
+    """
+    op = "linear_backward"
+    check_arrays(op, dy=dy, x=x, weight=weight)
+    (dx,) = record_or_run("linear_backward_data", [dy, weight], {}, layout, implementation)
+    if dx.shape != x.shape:
+        raise ValueError(
+            f"{op}: expected input {shape_text(dx.shape)}, got {shape_text(x.shape)} "
+            f"(weight {shape_text(weight.shape)}, output gradient {shape_text(dy.shape)})"
+        )
+    dweight, dbias = record_or_run("linear_backward_weights", [x, dy], {}, layout, implementation)
+    return dx, dweight, dbias

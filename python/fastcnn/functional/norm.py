@@ -1,0 +1,115 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.functional._arguments import (
+    AttrValue,
+    Operand,
+    check_arrays,
+    check_in_place,
+    image_size,
+    is_symbolic,
+    record_or_run,
+)
+
+
+def batch_norm(
+    x: Operand,
+    running_mean: Operand,
+    running_var: Operand,
+    weight: Operand | None = None,
+    bias: Operand | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """``y = weight * (x - mean) / sqrt(var + eps) + bias`` per channel.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    running_mean, running_var : (C,)
+        Used when not training. In training mean and variance are the batch's (over N*H*W), and these are
+        updated in place: ``running = (1 - momentum) * running + momentum * batch``, with the unbiased
+        variance (over N*H*W - 1).
+    weight, bias : (C,), optional
+    training : bool
+    momentum, eps : float
+
+    Returns
+    -------
+    (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        A (C,) array has another shape; in training, fewer than two values per channel, or running statistics
+        that cannot be updated in place (read-only or non-contiguous).
+
+    Examples
+    --------
+    >>> mean, var = np.zeros(1, np.float32), np.ones(1, np.float32)
+    >>> y = batch_norm(np.float32([[[[1, 3]]]]), mean, var, training=True, momentum=0.5, eps=0.0)
+    >>> y.tolist(), mean.item()
+    ([[[[-1.0, 1.0]]]], 1.0)
+
+    Source: Ioffe & Szegedy 2015.
+    """
+    op = "batch_norm"
+    check_arrays(op, x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    y: Operand
+    if not training:
+        inputs = [x, running_mean, running_var, weight, bias]
+        y = record_or_run("batch_norm_inference", inputs, {"eps": float(eps)}, layout, implementation)[0]
+        return y
+    if not is_symbolic(x):
+        check_in_place(op, running_mean=running_mean, running_var=running_var)
+    attrs: dict[str, AttrValue] = {"momentum": float(momentum), "eps": float(eps)}
+    mean, rstd = record_or_run("batch_norm_stats", [x, running_mean, running_var], attrs, layout)
+    y = record_or_run("batch_norm_apply", [x, mean, rstd, weight, bias], {}, layout, implementation)[0]
+    return y
+
+
+def batch_norm_backward(
+    dy: Operand,
+    x: Operand,
+    weight: Operand | None = None,
+    running_mean: Operand | None = None,
+    running_var: Operand | None = None,
+    training: bool = True,
+    eps: float = 1e-5,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> tuple[Operand, Operand, Operand]:
+    """Gradients of :func:`batch_norm`: dx (N, C, H, W), dweight (C,), dbias (C,).
+
+    The running statistics are needed only when not training, and are never changed.
+
+    Examples
+    --------
+    >>> dy, x = np.float32([[[[1, 0]]]]), np.float32([[[[1, 3]]]])
+    >>> [g.ravel().tolist() for g in batch_norm_backward(dy, x, eps=0.0)]
+    [[0.0, 0.0], [-1.0], [1.0]]
+    """
+    op = "batch_norm_backward"
+    check_arrays(op, dy=dy, x=x, weight=weight, running_mean=running_mean, running_var=running_var)
+    image_size(op, x)
+    attrs: dict[str, AttrValue] = {"eps": float(eps)}
+    if training:
+        # The forward pass's statistics once more; the update that comes with them is thrown away.
+        unused = [np.zeros(x.shape[1], np.float32) for _ in range(2)]
+        mean, rstd = record_or_run("batch_norm_stats", [x, *unused], {**attrs, "momentum": 0.0}, layout)
+        inputs = [dy, x, mean, rstd, weight]
+        dx, dweight, dbias = record_or_run(op, inputs, {}, layout, implementation)
+        return dx, dweight, dbias
+    if running_mean is None or running_var is None:
+        raise ValueError(f"{op}: expected running_mean and running_var when not training, got none")
+    inputs = [dy, x, running_mean, running_var, weight]
+    dx, dweight, dbias = record_or_run("batch_norm_inference_backward", inputs, attrs, layout, implementation)
+    return dx, dweight, dbias

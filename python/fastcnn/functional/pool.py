@@ -1,0 +1,274 @@
+"""Pooling: maximum, average, adaptive and global average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.functional._arguments import (
+    AttrValue,
+    Ints,
+    Operand,
+    Padding,
+    check_arrays,
+    image_size,
+    integer,
+    is_symbolic,
+    padding4,
+    pair,
+    record_or_run,
+    shape_text,
+)
+
+
+def max_pool2d(
+    x: Operand,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Any:
+    """The largest element of each window: x (N, C, H, W) -> y (N, C, OH, OW).
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    kernel_size, stride : int or pair
+        A stride of None is the kernel's size.
+    padding : int, pair, (top, left, bottom, right), "same" or "valid"
+        Never chosen as the maximum.
+    ceil_mode : bool
+        Also take the last window that sticks out, if it begins inside the image or the padding before it.
+    return_indices : bool
+        Also return where each maximum lies: int64 (N, C, OH, OW), in the flattened H*W image. Not while
+        tracing.
+
+    Raises
+    ------
+    ValueError
+        The kernel is larger than the padded image, or the padding too large for the kernel.
+
+    Examples
+    --------
+    >>> y, index = max_pool2d(np.float32([[[[1, 3], [2, 0]]]]), 2, return_indices=True)
+    >>> y.item(), index.item()
+    (3.0, 1)
+
+    Notes
+    -----
+    Of equal elements the first in row order counts; a NaN in a window makes its output NaN.
+    """
+    op = "max_pool2d"
+    check_arrays(op, x=x)
+    attrs = _attrs(op, image_size(op, x), kernel_size, stride, padding, ceil_mode)
+    y, index = record_or_run(op, [x], attrs, layout, implementation)
+    if not return_indices:
+        return y
+    if is_symbolic(x):
+        raise ValueError(f"{op}: return_indices is not available on a traced value")
+    return y, _plane_index(index, x.shape, attrs)
+
+
+def max_pool2d_backward(
+    dy: Operand,
+    x: Operand,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """Gradient of :func:`max_pool2d`: each dy goes to the element that its window chose.
+
+    Examples
+    --------
+    >>> x = np.float32([[[[1, 3], [2, 0]]]])
+    >>> max_pool2d_backward(np.float32([[[[5]]]]), x, 2).tolist()
+    [[[[0.0, 5.0], [0.0, 0.0]]]]
+    """
+    op = "max_pool2d_backward"
+    check_arrays(op, dy=dy, x=x)
+    size = image_size(op, x)
+    attrs = _attrs(op, size, kernel_size, stride, padding, ceil_mode)
+    _, index = record_or_run("max_pool2d", [x], attrs, layout)
+    attrs["input_size"] = list(size)
+    dx: Operand = record_or_run(op, [dy, index], attrs, layout, implementation)[0]
+    return dx
+
+
+def avg_pool2d(
+    x: Operand,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """The mean of each window: x (N, C, H, W) -> y (N, C, OH, OW).
+
+    Windows are those of :func:`max_pool2d`. ``count_include_pad`` counts the zeros of the padding as elements
+    (never what ``ceil_mode`` lets stick out beyond it); without it the divisor is the window's number of
+    pixels.
+
+    Examples
+    --------
+    >>> avg_pool2d(np.float32([[[[1, 3], [2, 0]]]]), 2).item()
+    1.5
+
+    Source: LeCun et al. 1998, section II.B (without the trainable coefficient).
+    """
+    op = "avg_pool2d"
+    check_arrays(op, x=x)
+    attrs = _attrs(op, image_size(op, x), kernel_size, stride, padding, ceil_mode)
+    attrs["count_include_pad"] = int(count_include_pad)
+    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
+    return y
+
+
+def avg_pool2d_backward(
+    dy: Operand,
+    input_shape: Sequence[int],
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """Gradient of :func:`avg_pool2d` for an input of the given shape (N, C, H, W).
+
+    Examples
+    --------
+    >>> avg_pool2d_backward(np.float32([[[[4]]]]), (1, 1, 2, 2), 2).ravel().tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    op = "avg_pool2d_backward"
+    check_arrays(op, dy=dy)
+    size = _input_size(op, dy, input_shape)
+    attrs = _attrs(op, size, kernel_size, stride, padding, ceil_mode)
+    attrs |= {"count_include_pad": int(count_include_pad), "input_size": size}
+    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
+    return dx
+
+
+def adaptive_avg_pool2d(
+    x: Operand,
+    output_size: int | Sequence[int | None] | None,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """The mean over OH x OW nearly equal windows: x (N, C, H, W) -> y (N, C, OH, OW).
+
+    Window p covers rows ``floor(p * H / OH)`` up to ``ceil((p + 1) * H / OH)``, columns alike. Where
+    ``output_size`` is None the output has the size of the input.
+
+    Examples
+    --------
+    >>> adaptive_avg_pool2d(np.arange(5, dtype=np.float32).reshape(1, 1, 1, 5), (1, 2)).tolist()
+    [[[[1.0, 3.0]]]]
+    """
+    op = "adaptive_avg_pool2d"
+    check_arrays(op, x=x)
+    height, width = image_size(op, x)
+    if isinstance(output_size, Sequence) and len(output_size) == 2:
+        out: Any = [
+            n if wanted is None else wanted for n, wanted in zip((height, width), output_size, strict=True)
+        ]
+    else:
+        out = [height, width] if output_size is None else output_size
+    attrs: dict[str, AttrValue] = {"output_size": pair(op, "output_size", out)}
+    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
+    return y
+
+
+def adaptive_avg_pool2d_backward(
+    dy: Operand, input_shape: Sequence[int], *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """Gradient of :func:`adaptive_avg_pool2d` for an input of the given shape (N, C, H, W).
+
+    Examples
+    --------
+    >>> adaptive_avg_pool2d_backward(np.float32([[[[3, 6]]]]), (1, 1, 1, 5)).ravel().tolist()
+    [1.0, 1.0, 3.0, 2.0, 2.0]
+    """
+    op = "adaptive_avg_pool2d_backward"
+    check_arrays(op, dy=dy)
+    attrs: dict[str, AttrValue] = {"input_size": _input_size(op, dy, input_shape)}
+    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
+    return dx
+
+
+def global_avg_pool2d(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+    """The mean of each channel's image: x (N, C, H, W) -> y (N, C, 1, 1).
+
+    Examples
+    --------
+    >>> global_avg_pool2d(np.float32([[[[1, 3], [2, 0]]]])).item()
+    1.5
+
+    Source: Lin et al. 2014, "Network in network".
+    """
+    op = "global_avg_pool2d"
+    check_arrays(op, x=x)
+    y: Operand = record_or_run(op, [x], {}, layout, implementation)[0]
+    return y
+
+
+def global_avg_pool2d_backward(
+    dy: Operand, input_shape: Sequence[int], *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """Gradient of :func:`global_avg_pool2d`: dy / (H * W) at every pixel.
+
+    Examples
+    --------
+    >>> global_avg_pool2d_backward(np.float32([[[[4]]]]), (1, 1, 1, 2)).ravel().tolist()
+    [2.0, 2.0]
+    """
+    op = "global_avg_pool2d_backward"
+    check_arrays(op, dy=dy)
+    attrs: dict[str, AttrValue] = {"input_size": _input_size(op, dy, input_shape)}
+    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
+    return dx
+
+
+def _attrs(
+    op: str, size: Sequence[int], kernel_size: Ints, stride: Ints | None, padding: Padding, ceil_mode: bool
+) -> dict[str, AttrValue]:
+    kernel = pair(op, "kernel_size", kernel_size)
+    s = kernel if stride is None else pair(op, "stride", stride)
+    pads = padding4(op, padding, size, kernel, s, [1, 1])
+    return {"kernel_size": kernel, "stride": s, "padding": pads, "ceil_mode": int(ceil_mode)}
+
+
+def _input_size(op: str, dy: Operand, input_shape: Sequence[int]) -> list[int]:
+    """Height and width of input_shape, which must agree with dy in batch and channels."""
+    image_size(op, dy, "output gradient")
+    shape = [integer(op, "input_shape", n) for n in input_shape]
+    if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
+        raise ValueError(
+            f"{op}: expected an input shape ({dy.shape[0]}, {dy.shape[1]}, H, W) as of the output gradient "
+            f"{shape_text(dy.shape)}, got {shape_text(shape)}"
+        )
+    return shape[2:]
+
+
+def _plane_index(index: Any, x_shape: Sequence[int], attrs: dict[str, Any]) -> Any:
+    """Positions inside the windows (row-major) as positions in the flattened image."""
+    (_, kw), (sh, sw), (top, left, _, _) = attrs["kernel_size"], attrs["stride"], attrs["padding"]
+    i, j = np.divmod(index.astype(np.int64), kw)
+    rows = np.arange(index.shape[2])[:, None] * sh - top + i
+    return rows * x_shape[3] + np.arange(index.shape[3]) * sw - left + j

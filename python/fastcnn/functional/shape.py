@@ -1,0 +1,267 @@
+"""Ops that move, join or scale values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastcnn.functional._arguments import (
+    AttrValue,
+    Ints,
+    Operand,
+    check_arrays,
+    image_size,
+    integer,
+    pair,
+    record_or_run,
+    shape_text,
+)
+
+
+def flatten(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+    """(N, C, H, W) -> (N, C*H*W), channels outermost, then rows, then columns; (N, F) stays as it is.
+
+    Examples
+    --------
+    >>> flatten(np.zeros((2, 3, 4, 5), np.float32)).shape
+    (2, 60)
+    """
+    check_arrays("flatten", x=x)
+    if len(x.shape) == 2:
+        return x
+    y: Operand = record_or_run("flatten", [x], {}, layout, implementation)[0]
+    return y
+
+
+def flatten_backward(
+    dy: Operand, input_shape: Sequence[int], *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """(N, C*H*W) -> the given shape (N, C, H, W).
+
+    Examples
+    --------
+    >>> flatten_backward(np.zeros((2, 60), np.float32), (2, 3, 4, 5)).shape
+    (2, 3, 4, 5)
+    """
+    op = "flatten_backward"
+    check_arrays(op, dy=dy)
+    shape = [integer(op, "input_shape", n) for n in input_shape]
+    if len(dy.shape) != 2 or len(shape) != 4 or shape[0] != dy.shape[0]:
+        raise ValueError(
+            f"{op}: expected an output gradient (N, C*H*W) and an input shape (N, C, H, W), "
+            f"got {shape_text(dy.shape)} and {shape_text(shape)}"
+        )
+    dx: Operand = record_or_run("unflatten", [dy], {"chw": shape[1:]}, layout, implementation)[0]
+    return dx
+
+
+def add(a: Operand, b: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+    """``a + b`` of equal shapes (no broadcasting).
+
+    Examples
+    --------
+    >>> add(np.float32([1]), np.float32([2])).tolist()
+    [3.0]
+    """
+    check_arrays("add", a=a, b=b)
+    y: Operand = record_or_run("add", [a, b], {}, layout, implementation)[0]
+    return y
+
+
+def add_backward(dy: Operand) -> tuple[Operand, Operand]:
+    """Gradients of :func:`add`: dy for both (the same array).
+
+    Examples
+    --------
+    >>> da, db = add_backward(np.float32([1]))
+    >>> da is db
+    True
+    """
+    check_arrays("add_backward", dy=dy)
+    return dy, dy
+
+
+def scale(x: Operand, factor: float, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+    """``factor * x`` with one number for the whole array; its gradient is ``scale(dy, factor)``.
+
+    Examples
+    --------
+    >>> scale(np.float32([1, 2]), 3.0).tolist()
+    [3.0, 6.0]
+    """
+    check_arrays("scale", x=x)
+    y: Operand = record_or_run("scale", [x, np.array([factor], np.float32)], {}, layout, implementation)[0]
+    return y
+
+
+def concat(xs: Sequence[Operand], *, layout: str = "auto", implementation: str | None = None) -> Operand:
+    """Joins images along their channels: (N, C_k, H, W) each -> (N, sum of C_k, H, W).
+
+    Raises
+    ------
+    ValueError
+        There is none, or batch, height or width differ.
+
+    Examples
+    --------
+    >>> concat([np.zeros((1, 2, 3, 3), np.float32), np.zeros((1, 5, 3, 3), np.float32)]).shape
+    (1, 7, 3, 3)
+    """
+    op = "concat"
+    inputs = list(xs)
+    if not inputs:
+        raise ValueError(f"{op}: expected at least one array, got none")
+    check_arrays(op, **{f"xs[{i}]": x for i, x in enumerate(inputs)})
+    y: Operand = record_or_run(op, inputs, {"axis": 1}, layout, implementation)[0]
+    return y
+
+
+def concat_backward(
+    dy: Operand, channels: Sequence[int], *, layout: str = "auto", implementation: str | None = None
+) -> list[Operand]:
+    """Cuts dy into pieces of the given numbers of channels, those of the inputs of :func:`concat`.
+
+    Examples
+    --------
+    >>> [piece.shape for piece in concat_backward(np.zeros((1, 7, 3, 3), np.float32), [2, 5])]
+    [(1, 2, 3, 3), (1, 5, 3, 3)]
+    """
+    op = "concat_backward"
+    check_arrays(op, dy=dy)
+    image_size(op, dy, "output gradient")
+    sizes = [integer(op, "channels", c) for c in channels]
+    if sum(sizes) != dy.shape[1]:
+        raise ValueError(f"{op}: expected channels that add up to {dy.shape[1]}, got {sizes}")
+    ends = np.cumsum(sizes).tolist()
+    return [
+        slice_channels(dy, end - c, end, layout=layout, implementation=implementation)
+        for c, end in zip(sizes, ends, strict=True)
+    ]
+
+
+def pad_channels(
+    x: Operand, before: int, after: int, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """Zero channels in front and behind: (N, C, H, W) -> (N, before + C + after, H, W).
+
+    Examples
+    --------
+    >>> pad_channels(np.ones((1, 1, 1, 1), np.float32), 1, 2).ravel().tolist()
+    [0.0, 1.0, 0.0, 0.0]
+
+    Source: He et al. 2016, section 3.3 (shortcut A).
+    """
+    op = "pad_channels"
+    check_arrays(op, x=x)
+    attrs: dict[str, AttrValue] = {
+        "before": integer(op, "before", before),
+        "after": integer(op, "after", after),
+    }
+    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
+    return y
+
+
+def pad_channels_backward(
+    dy: Operand, before: int, after: int, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """Gradient of :func:`pad_channels`: the channels of dy that were there before.
+
+    Examples
+    --------
+    >>> pad_channels_backward(np.float32([[[[1]], [[2]], [[3]]]]), 1, 1).ravel().tolist()
+    [2.0]
+    """
+    image_size("pad_channels_backward", dy, "output gradient")
+    return slice_channels(dy, before, dy.shape[1] - after, layout=layout, implementation=implementation)
+
+
+def slice_channels(
+    x: Operand, begin: int, end: int, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """Channels from begin up to, not including, end: (N, C, H, W) -> (N, end - begin, H, W).
+
+    Examples
+    --------
+    >>> slice_channels(np.float32([[[[1]], [[2]], [[3]]]]), 1, 3).ravel().tolist()
+    [2.0, 3.0]
+    """
+    op = "slice_channels"
+    check_arrays(op, x=x)
+    attrs: dict[str, AttrValue] = {"begin": integer(op, "begin", begin), "end": integer(op, "end", end)}
+    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
+    return y
+
+
+def slice_channels_backward(
+    dy: Operand,
+    begin: int,
+    end: int,
+    channels: int,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """Gradient of :func:`slice_channels` for an input with that many channels: zero where it was left out.
+
+    Examples
+    --------
+    >>> slice_channels_backward(np.ones((1, 1, 1, 1), np.float32), 1, 2, 3).ravel().tolist()
+    [0.0, 1.0, 0.0]
+    """
+    op = "slice_channels_backward"
+    image_size(op, dy, "output gradient")
+    if not (0 <= begin <= end <= channels and dy.shape[1] == end - begin):
+        raise ValueError(
+            f"{op}: expected an output gradient of {end - begin} channels (channels {begin} to {end} of "
+            f"{channels}), got {shape_text(dy.shape)}"
+        )
+    return pad_channels(dy, begin, channels - end, layout=layout, implementation=implementation)
+
+
+def subsample(
+    x: Operand, stride: Ints, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """``x[:, :, ::sh, ::sw]``: (N, C, H, W) -> (N, C, ceil(H / sh), ceil(W / sw)).
+
+    Examples
+    --------
+    >>> subsample(np.arange(5, dtype=np.float32).reshape(1, 1, 1, 5), 2).ravel().tolist()
+    [0.0, 2.0, 4.0]
+
+    Source: He et al. 2016, section 3.3 (shortcut A).
+    """
+    op = "subsample"
+    check_arrays(op, x=x)
+    attrs: dict[str, AttrValue] = {"stride": pair(op, "stride", stride)}
+    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
+    return y
+
+
+def subsample_backward(
+    dy: Operand,
+    stride: Ints,
+    input_shape: Sequence[int],
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """Gradient of :func:`subsample`: dy at the pixels that were taken, zero at the others.
+
+    Examples
+    --------
+    >>> subsample_backward(np.ones((1, 1, 1, 2), np.float32), 2, (1, 1, 1, 4)).ravel().tolist()
+    [1.0, 0.0, 1.0, 0.0]
+    """
+    op = "subsample_backward"
+    check_arrays(op, dy=dy)
+    image_size(op, dy, "output gradient")
+    shape = [integer(op, "input_shape", n) for n in input_shape]
+    if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
+        raise ValueError(
+            f"{op}: expected an input shape ({dy.shape[0]}, {dy.shape[1]}, H, W) as of the output gradient "
+            f"{shape_text(dy.shape)}, got {shape_text(shape)}"
+        )
+    attrs: dict[str, AttrValue] = {"stride": pair(op, "stride", stride), "input_size": shape[2:]}
+    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
+    return dx
