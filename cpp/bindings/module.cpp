@@ -86,6 +86,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("pooled_arena_bytes", &pooled_arena_bytes);
   m.def("release_pooled_arenas", &release_pooled_arenas);
   bind_tensor(m);
+  bind_graph(m);
 }
 
 }  // namespace

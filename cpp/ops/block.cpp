@@ -1,6 +1,7 @@
 #include "ops/block.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/parallel.h"
 #include "kernels/table.h"
@@ -72,10 +73,12 @@ std::size_t SegmentRunner::scratch_bytes() const {
   return (local_values_ + local_bytes_) * static_cast<std::size_t>(threads_) + partial_bytes_;
 }
 
-void SegmentRunner::run(std::byte* scratch) const {
+void SegmentRunner::run(std::byte* scratch, double* seconds) const {
   const std::int64_t width = kernels().width;
   const std::size_t per_thread = local_values_ + local_bytes_;
   std::byte* const partials = scratch + per_thread * static_cast<std::size_t>(threads_);
+  using Clock = std::chrono::steady_clock;
+  std::vector<double> spent(seconds ? steps_.size() * static_cast<std::size_t>(threads_) : 0, 0.0);
   parallel_for(groups_, [&](std::int64_t group, int thread) {
     std::byte* const mine = scratch + per_thread * static_cast<std::size_t>(thread);
     for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i].op->begin(mine + local_offset_[i]);
@@ -101,7 +104,14 @@ void SegmentRunner::run(std::byte* scratch) const {
                     mine + local_offset_[i],
                     b,
                     static_cast<int>(std::min(width, batch_ - b * width))};
+        if (!seconds) {
+          s.op->block(a);
+          continue;
+        }
+        const auto start = Clock::now();
         s.op->block(a);
+        spent[steps_.size() * static_cast<std::size_t>(thread) + i] +=
+            std::chrono::duration<double>(Clock::now() - start).count();
       }
     }
     for (std::size_t i = 0; i < steps_.size(); ++i)
@@ -109,6 +119,8 @@ void SegmentRunner::run(std::byte* scratch) const {
         steps_[i].op->end(mine + local_offset_[i],
                           partials + partial_offset_[i] + bytes * static_cast<std::size_t>(group));
   });
+  const auto busy = static_cast<double>(std::max<std::int64_t>(1, std::min<std::int64_t>(threads_, groups_)));
+  for (std::size_t i = 0; i < spent.size(); ++i) seconds[i % steps_.size()] += spent[i] / busy;
   for (std::size_t i = 0; i < steps_.size(); ++i)
     if (steps_[i].op->partial_bytes())
       steps_[i].op->finish(partials + partial_offset_[i], groups_, steps_[i].args.out);

@@ -54,6 +54,9 @@ class BlockOp : public Prepared {
   std::vector<std::int64_t> in_block_bytes_, out_block_bytes_;
 
   friend class SegmentRunner;
+
+ public:
+  std::int64_t out_block_bytes(int i) const { return out_block_bytes_[static_cast<std::size_t>(i)]; }
 };
 
 constexpr std::size_t align64(std::size_t n) { return (n + 63) / 64 * 64; }
@@ -70,7 +73,8 @@ class SegmentRunner {
   // local_values: bytes per thread for the values that live only inside the segment.
   SegmentRunner(std::vector<SegmentStep> steps, std::size_t local_values);
   std::size_t scratch_bytes() const;
-  void run(std::byte* scratch) const;
+  // seconds: one per step, added to; null when nobody measures.
+  void run(std::byte* scratch, double* seconds = nullptr) const;
   std::vector<SegmentStep>& steps() { return steps_; }
 
  private:

@@ -212,6 +212,7 @@ class Conv2d : public OpDef {
     }
     return {float_desc({p.n, p.oc, p.oh, p.ow}, true)};
   }
+  bool batched_input(int i) const override { return i == 0; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = join(ConvDirection::kForward);
     return list;
@@ -263,6 +264,7 @@ class Conv2dBackwardData : public OpDef {
     const ConvParams p = conv_backward_data_params(attrs, in);
     return {float_desc({p.n, p.ic, p.ih, p.iw}, true)};
   }
+  bool batched_input(int i) const override { return i == 0; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = join(ConvDirection::kBackwardData);
     return list;
@@ -282,6 +284,7 @@ class Conv2dBackwardWeights : public OpDef {
     const ConvParams p = conv_backward_weights_params(attrs, in);
     return {float_desc({p.oc, p.gic(), p.kh, p.kw}, false), float_desc({p.oc}, false)};
   }
+  bool batched_input(int i) const override { return i == 0 || i == 1; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = join(ConvDirection::kBackwardWeights);
     return list;
@@ -340,6 +343,7 @@ class FoldChannelAffine : public OpDef {
     }
     return {float_desc(in[0].shape, false), float_desc(vector, false)};
   }
+  bool batched_input(int) const override { return false; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = {{"plain", [](const Problem&) { return std::string(); },
                                             [](const Problem& p) -> std::unique_ptr<Prepared> {

@@ -132,6 +132,8 @@ class GradBuilder {
   virtual std::vector<ValueId> add(const std::string& op, const std::vector<ValueId>& inputs,
                                    const Attrs& attrs) = 0;
   virtual const TensorDesc& desc(ValueId v) const = 0;
+  // Whether v is the constant 1 that a backward pass starts from: a product with it can be left out.
+  virtual bool is_one(ValueId v) const { return false; }
 };
 
 // A recorded call, as its backward rule sees it.
@@ -144,6 +146,8 @@ struct Call {
 
 struct Cost {
   double flops = 0;  // multiply and add counted apart
+  double efficiency =
+      0;  // share of the FMA peak these flops reach in p's layout; 0: bound by memory, not by flops
 };
 
 class OpDef {
@@ -165,11 +169,14 @@ class OpDef {
   virtual Role role(const Attrs& attrs) const { return Role::kNone; }
   virtual Activation activation(const Attrs& attrs) const {
     return Activation::kNone;
-  }                                                               // roles kActivation(Grad)
+  }  // roles kActivation(Grad)
   virtual PoolSpec pool(const Attrs& attrs) const { return {}; }  // role kPool; kind kNone: not absorbable
   // May `role` follow (kActivationGrad: precede, on input 0) this op in one step, after what it absorbed
   // already?
   virtual bool absorbs(Role role, const Fusion& so_far, const Attrs& attrs) const { return false; }
+  // Whether input i is written in place (parameters, running statistics): the node has an effect of its own,
+  // runs after everybody recorded before it who reads that input, and is never dropped.
+  virtual bool updates(int input) const { return false; }
   // Index of an input whose buffer output 0 may take when nobody else reads it later; -1: none.
   virtual int in_place(const Problem& p) const { return -1; }
 };

@@ -1,0 +1,186 @@
+// Layout: which nodes compute channels-last and which batch-interleaved, and the conversions between them.
+#include <algorithm>
+#include <limits>
+
+#include "graph/passes.h"
+
+namespace fastcnn::graph {
+namespace {
+
+bool placed(const TensorDesc& d) {
+  return d.batched && (d.shape.rank() == 4 || (d.shape.rank() == 2 && d.takes_layout()));
+}
+
+Layout layout_in(Mode mode, const TensorDesc& d) {
+  if (!placed(d)) return Layout::kPlain;
+  if (mode == Mode::kInterleaved) return Layout::kInterleaved;
+  return d.shape.rank() == 4 ? Layout::kNHWC : Layout::kPlain;
+}
+
+// The node's problem as it would be in `mode`.
+ops::Problem problem_in(const Graph& g, const Node& n, Mode mode, const std::vector<bool>& read) {
+  ops::Problem p = problem_of(g, n, read);
+  for (TensorDesc& d : p.inputs) d.layout = layout_in(mode, d);
+  for (TensorDesc& d : p.outputs) d.layout = layout_in(mode, d);
+  return p;
+}
+
+double bytes_of(const ops::Problem& p) {
+  double bytes = 0;
+  for (const TensorDesc& d : p.inputs) bytes += d.absent ? 0.0 : static_cast<double>(ops::storage_bytes(d));
+  for (std::size_t i = 0; i < p.outputs.size(); ++i)
+    bytes += p.wanted[i] ? static_cast<double>(ops::storage_bytes(p.outputs[i])) : 0.0;
+  return bytes;
+}
+
+// Seconds on one core of a recent server; only ratios matter. Interleaved steps share segments: their values
+// stay in the thread's cache, so a byte costs about a quarter.
+constexpr double kPeak = 170e9, kMemory = 12e9, kCache = 48e9;
+
+double seconds(const Graph& g, const Node& n, Mode mode, const std::vector<bool>& read) {
+  const ops::Problem p = problem_in(g, n, mode, read);
+  if (!ops::why_not(*n.op, p).empty()) return std::numeric_limits<double>::infinity();
+  const ops::Cost cost = n.op->cost(p);
+  const double memory = bytes_of(p) / (mode == Mode::kInterleaved ? kCache : kMemory);
+  return cost.efficiency > 0 ? std::max(cost.flops / (kPeak * cost.efficiency), memory) : memory;
+}
+
+// Networks have few channels at first and many later, so one cut decides: the first k forward nodes
+// interleaved, the rest channels-last; a gradient node goes with its forward node. Tries every k.
+std::int64_t best_cut(const Graph& g, const Readers& readers, std::int64_t batch_lanes_used,
+                      std::int64_t lanes) {
+  const auto& nodes = g.nodes();
+  std::vector<std::int64_t> rank(nodes.size(), 0);  // position of the forward node among forward nodes
+  std::int64_t forward = 0;
+  for (std::size_t i = 0; i < nodes.size(); ++i)
+    if (nodes[i].forward == kNoNode) rank[i] = forward++;
+  for (std::size_t i = 0; i < nodes.size(); ++i)
+    if (nodes[i].forward != kNoNode) rank[i] = rank[static_cast<std::size_t>(nodes[i].forward)];
+  std::vector<double> last(static_cast<std::size_t>(forward), 0.0), inter(last);
+  const double waste =
+      static_cast<double>(lanes) / static_cast<double>(std::max<std::int64_t>(1, batch_lanes_used));
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].dead) continue;
+    last[static_cast<std::size_t>(rank[i])] += seconds(g, nodes[i], Mode::kChannelsLast, readers.read);
+    inter[static_cast<std::size_t>(rank[i])] +=
+        seconds(g, nodes[i], Mode::kInterleaved, readers.read) * waste;
+  }
+  // Bytes of the values that cross a cut before rank k.
+  std::vector<double> crossing(static_cast<std::size_t>(forward) + 1, 0.0);
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].dead) continue;
+    for (const ValueId v : nodes[i].out) {
+      if (!placed(g.desc(v))) continue;
+      for (const NodeId r : readers.of[static_cast<std::size_t>(v)]) {
+        const std::int64_t a = std::min(rank[i], rank[static_cast<std::size_t>(r)]);
+        const std::int64_t b = std::max(rank[i], rank[static_cast<std::size_t>(r)]);
+        for (std::int64_t k = a + 1; k <= b; ++k)
+          crossing[static_cast<std::size_t>(k)] += 2.0 * static_cast<double>(ops::storage_bytes(g.desc(v)));
+      }
+    }
+  }
+  double best = std::numeric_limits<double>::infinity();
+  std::int64_t cut = 0;
+  for (std::int64_t k = 0; k <= forward; ++k) {
+    double t = k > 0 && k < forward ? crossing[static_cast<std::size_t>(k)] / kMemory : 0.0;
+    for (std::int64_t i = 0; i < forward; ++i)
+      t += i < k ? inter[static_cast<std::size_t>(i)] : last[static_cast<std::size_t>(i)];
+    if (t < best) best = t, cut = k;
+  }
+  return cut;
+}
+
+std::int64_t batch_of(const Graph& g) {
+  for (const Node& n : g.nodes())
+    for (const ValueId v : n.out)
+      if (placed(g.desc(v))) return g.desc(v).shape[0];
+  return 0;
+}
+
+std::int64_t padded_batch(const Graph& g) {
+  for (const Node& n : g.nodes())
+    for (const ValueId v : n.out)
+      if (placed(g.desc(v)) && g.desc(v).shape[0] > 0) {
+        TensorDesc d = g.desc(v);
+        d.layout = Layout::kInterleaved;
+        return ops::storage_elements(d) / (d.shape.numel() / d.shape[0]);
+      }
+  return 0;
+}
+
+void choose_modes(Graph& g, const std::vector<ValueId>& outputs, const std::string& layout) {
+  const Readers readers = readers_of(g, outputs);
+  std::int64_t cut = 0;
+  if (layout == "interleaved")
+    cut = std::numeric_limits<std::int64_t>::max();
+  else if (layout == "auto")
+    cut = best_cut(g, readers, batch_of(g), padded_batch(g));
+  else if (layout != "nhwc")
+    throw ValueError(str("layout: expected auto, nhwc or interleaved, got '", layout, "'"));
+  std::int64_t forward = 0;
+  for (Node& n : g.nodes())
+    n.mode = n.forward == kNoNode ? (forward++ < cut ? Mode::kInterleaved : Mode::kChannelsLast)
+                                  : g.nodes()[static_cast<std::size_t>(n.forward)].mode;
+  for (Node& n : g.nodes())
+    for (const ValueId v : n.out) g.value(v).desc.layout = layout_in(n.mode, g.desc(v));
+}
+
+Node conversion(Graph& g, ValueId from, Layout to, Mode mode, const std::string& name) {
+  TensorDesc d = g.desc(from);
+  d.layout = to;
+  Node n;
+  n.op = &ops::find_op("convert");
+  n.in = {from};
+  n.out = {g.new_value(d)};
+  n.name = name;
+  n.mode = mode;
+  return n;
+}
+
+}  // namespace
+
+void place(Graph& g, std::vector<ValueId>& outputs, const std::string& layout,
+           const std::vector<ValueId>& kept) {
+  choose_modes(g, outputs, layout);
+  std::vector<Node> placed_nodes;
+  std::vector<std::pair<std::pair<ValueId, Layout>, ValueId>> made;  // conversions so far
+  const auto in_layout = [&](ValueId v, Layout want, const Node& n) {
+    const bool copy = std::find(kept.begin(), kept.end(), v) != kept.end();
+    if (g.desc(v).layout == want && !copy) return v;
+    for (const auto& [key, have] : made)
+      if (key.first == v && key.second == want) return have;
+    placed_nodes.push_back(conversion(g, v, want, n.mode, n.name));
+    made.push_back({{v, want}, placed_nodes.back().out[0]});
+    return placed_nodes.back().out[0];
+  };
+  std::vector<Node> originals;
+  originals.swap(g.nodes());
+  for (Node& n : originals) {
+    if (n.dead) continue;
+    for (ValueId& v : n.in)
+      if (v != kNoValue) v = in_layout(v, layout_in(n.mode, g.desc(v)), n);
+    placed_nodes.push_back(n);
+  }
+  g.nodes() = std::move(placed_nodes);
+  // Outputs: plain, in memory of their own that nobody in the plan reads again.
+  const Readers readers = readers_of(g, {});
+  for (ValueId& v : outputs) {
+    const bool once = std::count(outputs.begin(), outputs.end(), v) == 1;
+    const bool shared =
+        g.value(v).source != Source::kNode || !readers.of[static_cast<std::size_t>(v)].empty() || !once;
+    if (!placed(g.desc(v)) && !shared) continue;  // written straight into the caller's memory
+    Node n = conversion(g, v, Layout::kPlain, Mode::kChannelsLast, g.value(v).name);
+    const auto from = std::find_if(g.nodes().begin(), g.nodes().end(), [&](const Node& m) {
+      return std::find(m.out.begin(), m.out.end(), v) != m.out.end();
+    });
+    if (from != g.nodes().end()) n.mode = from->mode;
+    v = n.out[0];
+    g.nodes().push_back(n);
+  }
+  for (std::size_t i = 0; i < g.nodes().size(); ++i) {
+    g.nodes()[i].forward = kNoNode;  // positions changed; nobody needs it after this pass
+    for (const ValueId v : g.nodes()[i].out) g.value(v).producer = static_cast<NodeId>(i);
+  }
+}
+
+}  // namespace fastcnn::graph
