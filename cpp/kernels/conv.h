@@ -1,10 +1,106 @@
+// Direct convolution on NHWC values, one thread. The op cuts the work into rows of pixels and blocks of
+// output channels; what a kernel sees of kernel size, stride, dilation and phases is only a list of runs.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/activation_kind.h"
+
 namespace fastcnn {
 
-struct ConvKernels {};
+// Consecutive floats of the input that meet consecutive rows of the packed weights.
+struct ConvRun {
+  std::ptrdiff_t offset;  // floats from the address of the output pixel's first input
+  std::ptrdiff_t length;
+};
+
+// A row of output pixels times one block of output channels:
+//   out[p][0..oc) (+)= bias + sum over runs r, i of in[p * in_pixel + r.offset + i] * w[i'][0..oc)
+struct ConvRow {
+  const float* in;
+  std::ptrdiff_t in_pixel;  // floats between the inputs of neighbouring outputs
+  const ConvRun* runs;
+  int n_runs;
+  const float* w;  // [sum of lengths][vectors * width], zeros past oc
+  float* out;
+  std::ptrdiff_t out_pixel;
+  const float* bias;  // [oc] or null
+  int pixels;
+  int oc;           // 1 .. vectors * width
+  bool accumulate;  // add to out
+};
+
+// dw[m][oc block] += sum over rows, pixels of x[m] * dy[oc block]
+struct ConvOuter {
+  const float* x;
+  std::ptrdiff_t x_row, x_pixel;
+  const float* dy;  // vectors * width floats are read at each pixel
+  std::ptrdiff_t dy_row, dy_pixel;
+  int rows, pixels;
+  int m;
+  float* dw;  // [m][vectors * width]
+};
+
+// rows x cols pixels that start at (y0, x0) of an image, zeros where they leave it.
+struct ConvPatch {
+  const float* image;  // channel 0 of the slice, pixel (0, 0)
+  std::ptrdiff_t image_row, image_pixel;
+  std::int64_t ih, iw;
+  std::int64_t y0, x0;
+  std::int64_t rows, cols, c;
+  float* out;          // [rows][cols][out_c], zeros past c
+  std::int64_t out_c;  // c, or c rounded up to whole vectors
+};
+
+// y = activation(y + residual), in place.
+struct ConvFinish {
+  float* y;
+  const float* residual;  // or null
+  std::ptrdiff_t pixel, residual_pixel;
+  std::int64_t pixels, c;
+  Act activation;
+};
+
+struct ConvPool {   // one output row
+  const float* in;  // first row of the windows
+  std::ptrdiff_t in_row, in_pixel;
+  std::int64_t kh, kw, sw, cols, c;
+  float* out;
+  std::ptrdiff_t out_pixel;
+  bool average;
+};
+
+// One block of packed weights [taps][ic][vectors * width] and its place in w. Backward data packs with the
+// channels' roles exchanged: oc are the lanes, ic the reduction.
+struct ConvWeights {
+  std::ptrdiff_t oc_stride, ic_stride;  // floats between channels in w; taps are neighbours
+  std::ptrdiff_t packed_tap;            // floats between taps in the block
+  const int* taps;                      // per packed tap: its index in w
+  int n_taps, ic, oc, vectors;
+};
+
+struct ConvKernels {
+  int tile[3];  // output pixels per register tile, by vectors (1, 2)
+  void (*row[3])(const ConvRow&);
+  void (*outer[3])(const ConvOuter&);
+  void (*patch)(const ConvPatch&);
+  void (*finish)(const ConvFinish&);
+  // Per channel sums of y - shift and of its square; `first` sets shift to the first pixel and clears the
+  // sums.
+  void (*moments)(const float* y, std::ptrdiff_t pixel, std::int64_t pixels, std::int64_t c, bool first,
+                  float* shift, float* sum, float* square);
+  void (*pool)(const ConvPool&);
+  // c channels of every pixel from one spacing to another
+  void (*copy_pixels)(const float* from, std::ptrdiff_t from_pixel, float* to, std::ptrdiff_t to_pixel,
+                      std::int64_t pixels, std::int64_t c);
+  // sums[c] += sum over pixels
+  void (*channel_sums)(const float* y, std::ptrdiff_t pixel, std::int64_t pixels, std::int64_t c,
+                       float* sums);
+  void (*pack_weights)(const ConvWeights& s, const float* w, float* packed);
+  // w = sum over `groups` packed accumulators, `group_stride` floats apart, in order.
+  void (*unpack_weights)(const ConvWeights& s, const float* packed, std::ptrdiff_t group_stride, int groups,
+                         float* w);
+};
 
 }  // namespace fastcnn

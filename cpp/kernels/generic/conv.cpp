@@ -1,12 +1,172 @@
+// The register tiles of direct convolution: pixels x vectors of output channels for the forward direction and
+// for backward data, reduction rows x vectors of output channels for backward weights.
 #include "kernels/conv.h"
 
+#include "kernels/generic/conv_parts.h"
 #include "kernels/simd/simd.h"
 
 namespace fastcnn {
 namespace FASTCNN_ISA {
+namespace {
+
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct MakeIndices : MakeIndices<N - 1, N - 1, I...> {};
+template <int... I>
+struct MakeIndices<0, I...> {
+  using type = Indices<I...>;
+};
+
+template <int NV>
+constexpr int kTile = kAccumulators / NV;
+
+// Five pixels per base pointer: x86 addresses base + {0, 1, 2, 4} * stride for free and 3 * stride from a
+// register.
+template <int NP, int NV>
+void row_tile(const ConvRow& r, const float* in, float* out) {
+  constexpr int kBases = (NP + 4) / 5;
+  Vec acc[NP][NV];
+#pragma GCC unroll 2
+  for (int v = 0; v < NV; ++v) {
+    const Vec b = r.bias ? load_first(r.bias + v * kWidth, r.oc - v * kWidth) : zero();
+#pragma GCC unroll 28
+    for (int p = 0; p < NP; ++p) acc[p][v] = b;
+  }
+  const std::ptrdiff_t ps = r.in_pixel, ps3 = 3 * ps;
+  const float* w = r.w;
+  for (int i = 0; i < r.n_runs; ++i) {
+    const float* base[kBases];
+#pragma GCC unroll 6
+    for (int b = 0; b < kBases; ++b) base[b] = in + r.runs[i].offset + 5 * b * ps;
+    for (std::ptrdiff_t k = r.runs[i].length; k > 0; --k) {
+      Vec wv[NV];
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) wv[v] = load(w + v * kWidth);
+      w += NV * kWidth;
+#pragma GCC unroll 28
+      for (int p = 0; p < NP; ++p) {
+        const Vec x = broadcast(base[p / 5][p % 5 == 3 ? ps3 : p % 5 * ps]);
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) acc[p][v] = fma(x, wv[v], acc[p][v]);
+      }
+#pragma GCC unroll 6
+      for (int b = 0; b < kBases; ++b) ++base[b];
+    }
+  }
+  const std::ptrdiff_t os = r.out_pixel;
+  if (r.oc == NV * kWidth) {
+#pragma GCC unroll 28
+    for (int p = 0; p < NP; ++p)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) {
+        float* o = out + p * os + v * kWidth;
+        store(o, r.accumulate ? acc[p][v] + load(o) : acc[p][v]);
+      }
+    return;
+  }
+#pragma GCC unroll 28
+  for (int p = 0; p < NP; ++p)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) {
+      float* o = out + p * os + v * kWidth;
+      const int n = r.oc - v * kWidth;
+      store_first(o, r.accumulate ? acc[p][v] + load_first(o, n) : acc[p][v], n);
+    }
+}
+
+using RowTile = void (*)(const ConvRow&, const float*, float*);
+
+template <int NV, int... I>
+FASTCNN_INLINE RowTile row_tile_of(int pixels, Indices<I...>) {
+  static constexpr RowTile tiles[] = {&row_tile<I + 1, NV>...};
+  return tiles[pixels - 1];
+}
+
+// Tiles of nearly equal size: the last one is never a sliver.
+template <int NV>
+FASTCNN_INLINE void row(const ConvRow& r) {
+  const int tiles = (r.pixels + kTile<NV> - 1) / kTile<NV>;
+  int p = 0;
+  for (int t = 0; t < tiles; ++t) {
+    const int n = (r.pixels - p) / (tiles - t);
+    row_tile_of<NV>(n, typename MakeIndices<kTile<NV>>::type())(r, r.in + p * r.in_pixel,
+                                                                r.out + p * r.out_pixel);
+    p += n;
+  }
+}
+
+template <int M, int NV>
+void outer_tile(const ConvOuter& o, const float* x, float* dw) {
+  Vec acc[M][NV];
+#pragma GCC unroll 28
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) acc[m][v] = zero();
+  for (int r = 0; r < o.rows; ++r) {
+    const float* a = x + r * o.x_row;
+    const float* d = o.dy + r * o.dy_row;
+    for (int q = o.pixels; q > 0; --q) {
+      Vec dv[NV];
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) dv[v] = load(d + v * kWidth);
+#pragma GCC unroll 28
+      for (int m = 0; m < M; ++m) {
+        const Vec b = broadcast(a[m]);
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) acc[m][v] = fma(b, dv[v], acc[m][v]);
+      }
+      a += o.x_pixel;
+      d += o.dy_pixel;
+    }
+  }
+#pragma GCC unroll 28
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) {
+      float* p = dw + (m * NV + v) * kWidth;
+      store(p, acc[m][v] + load(p));
+    }
+}
+
+using OuterTile = void (*)(const ConvOuter&, const float*, float*);
+
+template <int NV, int... I>
+FASTCNN_INLINE OuterTile outer_tile_of(int m, Indices<I...>) {
+  static constexpr OuterTile tiles[] = {&outer_tile<I + 1, NV>...};
+  return tiles[m - 1];
+}
+
+template <int NV>
+FASTCNN_INLINE void outer(const ConvOuter& o) {
+  const int tiles = (o.m + kTile<NV> - 1) / kTile<NV>;
+  int m = 0;
+  for (int t = 0; t < tiles; ++t) {
+    const int n = (o.m - m) / (tiles - t);
+    outer_tile_of<NV>(n, typename MakeIndices<kTile<NV>>::type())(o, o.x + m, o.dw + m * NV * kWidth);
+    m += n;
+  }
+}
+
+}  // namespace
+
+void conv_row1(const ConvRow& r) { row<1>(r); }
+void conv_row2(const ConvRow& r) { row<2>(r); }
+void conv_outer1(const ConvOuter& o) { outer<1>(o); }
+void conv_outer2(const ConvOuter& o) { outer<2>(o); }
 
 extern const ConvKernels kConv;
-const ConvKernels kConv = {};
+const ConvKernels kConv = {{0, kTile<1>, kTile<2>},
+                           {nullptr, conv_row1, conv_row2},
+                           {nullptr, conv_outer1, conv_outer2},
+                           conv_patch,
+                           conv_finish,
+                           conv_moments,
+                           conv_pool,
+                           conv_copy_pixels,
+                           conv_channel_sums,
+                           conv_pack_weights,
+                           conv_unpack_weights};
 
 }  // namespace FASTCNN_ISA
 }  // namespace fastcnn
