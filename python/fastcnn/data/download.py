@@ -1,4 +1,4 @@
-"""Fetches a published file from the first mirror that has it: SHA-256 checked, written whole or not at all."""
+"""Fetch a published file from the first mirror that has it: SHA-256 checked, written whole or not at all."""
 
 from __future__ import annotations
 
