@@ -112,3 +112,26 @@ def test_damaged_images_and_zips_are_clean_errors(tmp_path):
         except ValueError:
             errors += 1
     assert errors > 150
+
+
+def test_a_glyph_is_found_inverted_and_centred(tmp_path):
+    page = np.full((90, 70), 230, np.uint8)
+    page[10:50, 5:15] = 20  # a dark bar in the upper left corner of a light page
+    Image.fromarray(page).save(tmp_path / "bar.png")
+    image = read_image(tmp_path / "bar.png", Preprocessing(glyph=20 / 28), (28, 28))[0]
+    inked = image > 128
+    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    assert (rows[0], rows[-1]) == (4, 23) and len(columns) == 5 and abs(columns.mean() - 13.5) <= 1
+    assert image[0].max() == 0
+
+
+def test_an_image_of_the_right_size_keeps_its_pixels():
+    digit = np.zeros((28, 28), np.uint8)
+    digit[3:9, 2:5] = 200
+    out = io.BytesIO()
+    Image.fromarray(digit).save(out, "PNG")
+    assert np.array_equal(read_image(out.getvalue(), Preprocessing(glyph=0.7), (28, 28))[0], digit)
+    out = io.BytesIO()
+    Image.fromarray(255 - digit).save(out, "PNG")
+    assert np.array_equal(read_image(out.getvalue(), Preprocessing(glyph=0.7), (28, 28))[0], digit)
+    assert np.array_equal(read_image(out.getvalue(), Preprocessing(), (28, 28))[0], 255 - digit)

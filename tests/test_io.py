@@ -25,18 +25,23 @@ def small():
     )
 
 
+MODELS = {
+    "layers": small,
+    "lenet5": lambda: models.create("lenet5", num_classes=7),
+    "resnet20": lambda: models.create("resnet20_cifar"),
+}
+
+
 def same_weights(a, b):
     a, b = a.state_dict(), b.state_dict()
     return list(a) == list(b) and all(np.array_equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize(
-    "make", [small, lambda: models.create("lenet5", num_classes=7), lambda: models.create("resnet20_cifar")]
-)
+@pytest.mark.parametrize("make", MODELS)
 def test_round_trip(tmp_path, make):
-    model = make()
+    model = MODELS[make]()
     path = tmp_path / "m.safetensors"
-    p = Preprocessing(mean=(0.5,), std=(0.25,), background="dark")
+    p = Preprocessing(mean=(0.5,), std=(0.25,), glyph=0.5)
     fastcnn.save(model, path, input_shape=(1, 28, 28), classes=["a", "b", "ü"], preprocessing=p)
     saved = io.read(path)
     assert same_weights(model, saved.model) and not saved.model.training

@@ -38,9 +38,8 @@ def test_lenet5():
         "11.bias": (10,),
     }
     assert model(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 10)
-    assert models.create("lenet5", num_classes=3, in_channels=2)(
-        np.zeros((1, 2, 28, 28), np.float32)
-    ).shape == (1, 3)
+    other = models.create("lenet5", num_classes=3, in_channels=2)
+    assert other(np.zeros((1, 2, 28, 28), np.float32)).shape == (1, 3)
 
 
 def test_resnet20():

@@ -1,7 +1,7 @@
 """Model files: safetensors, with the architecture in the header, so that a file alone is enough to predict.
 
-A file is written whole or not at all, and a reader trusts nothing in it: sizes are checked before anything is built,
-and class names are only looked up in fixed tables.
+A file is written whole or not at all, and a reader trusts nothing in it: sizes are checked before anything is
+built, and class names are only looked up in fixed tables.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
     entry = _described(_json(metadata[_KEY], f"{path}: the architecture"), str(path))
     try:
         model = build(entry["architecture"], tensors)
+        _check_types(model, tensors)
         model.load_state_dict(tensors)
         model.eval()
     except MemoryError:
@@ -147,7 +148,14 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
         When the file is damaged, or names and shapes differ; the model is then unchanged.
     """
     tensors, _ = _read(path)
+    _check_types(model, tensors)
     model.load_state_dict(tensors)
+
+
+def _check_types(model: Module, tensors: Mapping[str, np.ndarray]) -> None:
+    for name, value in model.state_dict().items():
+        if name in tensors and tensors[name].dtype != value.dtype:
+            raise ValueError(f"{name}: expected {value.dtype}, got {tensors[name].dtype}")
 
 
 def _write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -203,13 +211,15 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
 
     data = Path(path).read_bytes()
     try:
-        entries = deserialize(data)
+        entries: Any = deserialize(data)
     except (SafetensorError, ValueError, TypeError) as e:
         raise ValueError(f"{path}: not a safetensors file ({e})") from None
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"{path}: {name}: expected F32 or I64, got {entry['dtype']}")
+        if 0 in entry["shape"]:
+            raise ValueError(f"{path}: {name}: shape {entry['shape']} holds nothing")
         flat = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
         try:
             tensors[name] = flat.reshape(entry["shape"])

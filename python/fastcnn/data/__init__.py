@@ -6,8 +6,9 @@
 
 from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
 from fastcnn.data.bundled import digits
-from fastcnn.data.folders import ImageFolder, image_folder, read_image
+from fastcnn.data.folders import ImageFolder, image_folder
 from fastcnn.data.idx import read_idx, write_idx
+from fastcnn.data.images import read_image
 from fastcnn.data.published import fashion_mnist, mnist
 
 __all__ = [

@@ -30,9 +30,9 @@ class Preprocessing:
         One number for all channels or one per channel; of the scaled pixels.
     mode : str
         Pillow's mode that an image file is brought into: ``"L"`` (grey) or ``"RGB"``.
-    background : str
-        ``"dark"`` for glyphs that are light on dark: an image file with a light page is inverted when it is
-        read. ``"any"`` otherwise.
+    glyph : float
+        Above 0 for light glyphs on a dark ground: the part of the side that a glyph fills. An image file of
+        another size than the network's is then cropped to its glyph and centred, and a light page is inverted.
 
     Examples
     --------
@@ -45,12 +45,13 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     mode: str = "L"
-    background: str = "any"
+    glyph: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", _numbers("mean", self.mean))
         object.__setattr__(self, "std", _numbers("std", self.std))
-        object.__setattr__(self, "scale", _numbers("scale", (self.scale,))[0])
+        for name in ("scale", "glyph"):
+            object.__setattr__(self, name, _numbers(name, (getattr(self, name),))[0])
         if len(self.mean) != len(self.std):
             raise ValueError(
                 f"Preprocessing: expected equally many mean and std, got {self.mean}, {self.std}"
@@ -59,8 +60,8 @@ class Preprocessing:
             raise ValueError(f"Preprocessing: scale and std must be positive, got {self.scale}, {self.std}")
         if self.mode not in ("L", "RGB"):
             raise ValueError(f"Preprocessing: mode must be 'L' or 'RGB', got {self.mode!r}")
-        if self.background not in ("dark", "any"):
-            raise ValueError(f"Preprocessing: background must be 'dark' or 'any', got {self.background!r}")
+        if not 0 <= self.glyph <= 1:
+            raise ValueError(f"Preprocessing: glyph must be from 0 to 1, got {self.glyph}")
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Normalised float32 images of the same shape (N, C, H, W)."""

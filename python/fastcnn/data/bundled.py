@@ -52,7 +52,7 @@ def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
         _enlarged(counts[keep]),
         labels[keep],
         classes=tuple("0123456789"),
-        preprocessing=Preprocessing(mean=(0.1573,), std=(0.2930,), background="dark"),
+        preprocessing=Preprocessing(mean=(0.1573,), std=(0.2930,), glyph=20 / 28),
         shift=(2 if train else 0) if shift is None else shift,
     )
 

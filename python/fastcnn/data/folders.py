@@ -5,24 +5,21 @@ Names inside a zip are only compared, never used as paths; nothing is unpacked t
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from fastcnn.data.arrays import Preprocessing, shifted
+from fastcnn.data.images import decode
 from fastcnn.data.order import offsets
 
-__all__ = ["ImageFolder", "class_parents", "image_folder", "read_image"]
+__all__ = ["ImageFolder", "class_parents", "image_folder"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MAX_FILE_BYTES = 256 << 20
-_MAX_PIXELS = 1 << 27
 
 
 class _FolderFiles:
@@ -80,84 +77,6 @@ def _check_name(path: Path, name: str) -> None:
         raise ValueError(f"{path}: the name {name!r} points outside the file")
 
 
-def read_image(
-    source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing, size: tuple[int, int] | None
-) -> np.ndarray:
-    """Decode one image file into (C, H, W) uint8.
-
-    Parameters
-    ----------
-    source : path or bytes of an image file
-    preprocessing : Preprocessing
-        Its `mode` decides the channels.
-    size : (height, width), optional
-        Resized to it, keeping the proportions: what is left over is filled with the mean of the border.
-
-    Raises
-    ------
-    ValueError
-        When the bytes are not an image that can be decoded.
-    OSError
-        When the file cannot be opened.
-    """
-    name = "image" if isinstance(source, bytes) else os.fspath(source)
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    return _decoded(data, name, preprocessing.mode, size)
-
-
-def _decoded(data: bytes, name: str, mode: str, size: tuple[int, int] | None) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels, at most {_MAX_PIXELS} are read")
-            plain = _flattened(image, mode)
-    except Exception as e:  # decoders of damaged files raise many kinds
-        if isinstance(e, MemoryError):
-            raise
-        raise ValueError(f"{name}: not a readable image ({str(e) or type(e).__name__})") from None
-    if size is not None and (plain.height, plain.width) != size:
-        plain = _fitted(plain, size)
-    pixels = np.asarray(plain, np.uint8)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _flattened(image: Any, mode: str) -> Any:
-    """In `mode`, right way up, with what is transparent shown on white."""
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        image = Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    return image.convert(mode)
-
-
-def _fitted(image: Any, size: tuple[int, int]) -> Any:
-    from PIL import Image
-
-    height, width = size
-    factor = min(height / image.height, width / image.width)
-    inner = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    resized = image.resize(inner, Image.Resampling.BICUBIC)
-    if inner == (width, height):
-        return resized
-    out = Image.new(image.mode, (width, height), _border_colour(image))
-    out.paste(resized, ((width - inner[0]) // 2, (height - inner[1]) // 2))
-    return out
-
-
-def _border_colour(image: Any) -> Any:
-    pixels = np.asarray(image, np.float64)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    mean = np.rint(border.mean(axis=0)).astype(int)
-    return int(mean) if mean.ndim == 0 else tuple(int(v) for v in mean)
-
-
 class ImageFolder:
     """Images stored as ``class/name.jpg`` in a folder or a zip file; the classes are the folders, sorted.
 
@@ -177,7 +96,8 @@ class ImageFolder:
     ) -> None:
         self.classes, self.preprocessing, self.labels, self.shift = classes, preprocessing, labels, shift
         self._files, self._where, self._names, self._size = files, where, names, size
-        self._shape = _decoded(files.read(names[0]), f"{where}: {names[0]}", preprocessing.mode, size).shape
+        first = decode(files.read(names[0]), f"{where}: {names[0]}", preprocessing, size, glyph=False)
+        self._shape = first.shape
         self._pixels = np.empty((len(names), *self._shape), np.uint8)  # memory is only taken when written
         self._known = np.zeros(len(names), bool)
 
@@ -196,7 +116,7 @@ class ImageFolder:
 
     def _decode(self, i: int) -> np.ndarray:
         name = f"{self._where}: {self._names[i]}"
-        pixels = _decoded(self._files.read(self._names[i]), name, self.preprocessing.mode, self._size)
+        pixels = decode(self._files.read(self._names[i]), name, self.preprocessing, self._size, glyph=False)
         if pixels.shape != self._shape:
             got, first = (f"{s[2]}x{s[1]}" for s in (pixels.shape, self._shape))
             raise ValueError(f"{name}: {got} pixels, the first has {first}; give a size to resize all to it")

@@ -66,7 +66,7 @@ _MNIST = _Published(
         ),
     },
     classes=tuple("0123456789"),
-    preprocessing=Preprocessing(mean=(0.1307,), std=(0.3081,), background="dark"),
+    preprocessing=Preprocessing(mean=(0.1307,), std=(0.3081,), glyph=20 / 28),
 )
 
 _FASHION_MNIST = _Published(
@@ -91,7 +91,7 @@ _FASHION_MNIST = _Published(
         ),
     },
     classes=tuple("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot".split()),
-    preprocessing=Preprocessing(mean=(0.2860,), std=(0.3530,), background="dark"),
+    preprocessing=Preprocessing(mean=(0.2860,), std=(0.3530,), glyph=1.0),
 )
 
 

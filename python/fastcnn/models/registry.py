@@ -27,8 +27,8 @@ class ModelSpec:
     input_shape : tuple of int
         (C, H, W) with the default options.
     sizes : mapping
-        For each option that decides a size: the parameter and its dimension that must equal it. A model file is
-        checked by it before anything is built.
+        For each option that decides a size: the parameter and its dimension that must equal it. A model file
+        is checked by it before anything is built.
     summary : str
         What it is, in a line.
     """

@@ -1,7 +1,7 @@
 """Residual networks for 32x32 images (He, Zhang, Ren, Sun: Deep Residual Learning, 2015, section 4.2).
 
-Three stages of n basic blocks with 16, 32 and 64 channels, 6n + 2 layers. The shortcut into a wider stage is the
-paper's option A, without parameters: every second pixel, and zeros for the channels that are new.
+Three stages of n basic blocks with 16, 32 and 64 channels, 6n + 2 layers. The shortcut into a wider stage is
+the paper's option A, without parameters: every second pixel, and zeros for the channels that are new.
 """
 
 from __future__ import annotations

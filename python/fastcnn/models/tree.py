@@ -1,7 +1,7 @@
 """An architecture as plain data, and back: library layers with their options, and networks by name.
 
-What is read is checked against the weights it came with before anything is built, so that a damaged or hostile
-description cannot ask for more memory than its file holds.
+What is read is checked against the weights it came with before anything is built, so that a damaged or
+hostile description cannot ask for more memory than its file holds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from fastcnn.models.resnet_cifar import ResNetCifar
 __all__ = ["build", "describe"]
 
 Tensors = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
 
 _MAX_DEPTH = 32
 _MAX_LAYERS = 100_000
+_MAX_NUMBER = 1 << 31
 
 # Module classes that are networks of the registry as a whole.
 _NETWORKS: dict[type, str] = {ResNetCifar: "resnet20_cifar"}
@@ -114,12 +116,13 @@ class _Builder:
         config = node.get("config")
         if not isinstance(config, Mapping):
             raise ValueError(f"{where}: expected the options of a {kind}, got {config!r:.100}")
-        check = _CHECKS.get(kind)
-        if check is not None:
-            check(config, self._shapes(prefix), where)
+        for option, value in config.items():
+            _check_option(option, value, where)
+        if kind in _CHECKS:
+            _CHECKS[kind](config, self._shapes(prefix), where)
         return _LAYERS[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
 
-    def _shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
+    def _shapes(self, prefix: str) -> Shapes:
         names = ("weight", "bias", "running_mean", "running_var")
         return {n: self.tensors[prefix + n].shape for n in names if prefix + n in self.tensors}
 
@@ -129,9 +132,7 @@ class _Builder:
         children = []
         for i, item in enumerate(layers):
             if not (isinstance(item, list) and len(item) == 2 and item[0] == str(i)):
-                raise ValueError(
-                    f"{prefix}{i}: expected a pair of the name {str(i)!r} and a layer, got {item!r:.100}"
-                )
+                raise ValueError(f"{prefix}{i}: expected the name {str(i)!r} and a layer, got {item!r:.100}")
             children.append(self.build(item[1], f"{prefix}{i}.", depth + 1))
         return nn.Sequential(*children)
 
@@ -152,32 +153,44 @@ def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
 
 
-def _check_conv2d(config: Mapping[str, Any], shapes: dict[str, tuple[int, ...]], where: str) -> None:
+def _check_option(option: str, value: Any, where: str) -> None:
+    """A truth value, a number of ordinary size, a short text, or a short list of integers."""
+    if isinstance(value, list):
+        good = len(value) <= 8 and all(isinstance(v, int) and abs(v) <= _MAX_NUMBER for v in value)
+    elif isinstance(value, str):
+        good = len(value) <= 100
+    elif isinstance(value, (int, float)):
+        good = abs(value) <= _MAX_NUMBER
+    else:
+        good = value is None
+    if not good:
+        raise ValueError(f"{where}: {option!r:.50} cannot be {value!r:.50}")
+
+
+def _check_conv2d(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
     shape = shapes.get("weight", ())
     want = (config.get("out_channels"), config.get("in_channels"), *_pair(config.get("kernel_size")))
     groups = config.get("groups", 1)
     if len(shape) != 4 or not isinstance(groups, int) or (shape[0], shape[1] * groups, *shape[2:]) != want:
         raise ValueError(
-            f"{where}: Conv2d of {want!r:.100} with {groups!r:.20} groups, but the weights are {shape}"
+            f"{where}: Conv2d of {want!r:.100} with {groups} groups, but the weights are {shape}"
         )
 
 
-def _check_linear(config: Mapping[str, Any], shapes: dict[str, tuple[int, ...]], where: str) -> None:
+def _check_linear(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
     want = (config.get("out_features"), config.get("in_features"))
     if shapes.get("weight") != want:
-        raise ValueError(
-            f"{where}: Linear of {want!r:.100}, but the weights are {shapes.get('weight', 'absent')}"
-        )
+        raise ValueError(f"{where}: Linear of {want!r:.100}, but the weights are {shapes.get('weight')}")
 
 
-def _check_batch_norm(config: Mapping[str, Any], shapes: dict[str, tuple[int, ...]], where: str) -> None:
+def _check_batch_norm(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
     want = (config.get("num_features"),)
     if any(shape != want for shape in shapes.values()) or not shapes:
         raise ValueError(f"{where}: BatchNorm2d of {want!r:.100}, but the arrays are {shapes}")
 
 
 # What a layer would allocate, held against the arrays in the file.
-_CHECKS: dict[str, Callable[[Mapping[str, Any], dict[str, tuple[int, ...]], str], None]] = {
+_CHECKS: dict[str, Callable[[Mapping[str, Any], Shapes, str], None]] = {
     "Conv2d": _check_conv2d,
     "Linear": _check_linear,
     "BatchNorm2d": _check_batch_norm,

@@ -1,0 +1,113 @@
+"""What happened in each epoch, as records and as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["EpochRecord", "Evaluation", "History"]
+
+
+class Evaluation(NamedTuple):
+    """Mean loss per image, and the part of the images (0 to 1) whose most probable class is right."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochRecord:
+    """One pass over the training data.
+
+    Loss and accuracy are means over the epoch's images, measured during training, before each update.
+    """
+
+    epoch: int  # from 1
+    loss: float
+    accuracy: float
+    images: int
+    seconds: float  # of training alone
+    lr: float  # at the epoch's end
+    validation: Evaluation | None = None
+    validation_seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Training throughput."""
+        return self.images / self.seconds if self.seconds > 0 else 0.0
+
+
+class History:
+    """The epochs of one `Trainer.fit`, oldest first.
+
+    Attributes
+    ----------
+    epochs : list of EpochRecord
+    interrupted : bool
+        Ctrl-C ended it early; the last record may be of part of an epoch.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[EpochRecord] = []
+        self.interrupted = False
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __getitem__(self, i: int) -> EpochRecord:
+        return self.epochs[i]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training, without validation."""
+        return sum(e.seconds for e in self.epochs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        epochs = []
+        for e in self.epochs:
+            row = dataclasses.asdict(e)
+            row["validation"] = None if e.validation is None else e.validation._asdict()
+            epochs.append(row)
+        return {"interrupted": self.interrupted, "epochs": epochs}
+
+    def table(self, max_rows: int = 20) -> Table:
+        """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones and the last."""
+        from rich import box
+        from rich.table import Table
+
+        validated = any(e.validation is not None for e in self.epochs)
+        titles = ["epoch", "loss", "accuracy"]
+        titles += ["held-out loss", "held-out accuracy"] if validated else []
+        table = Table(box=box.SIMPLE_HEAD)
+        for title in [*titles, "seconds", "images/s"]:
+            table.add_column(title, justify="right")
+        for e in _spaced(self.epochs, max_rows):
+            held_out = (
+                ["", ""]
+                if e.validation is None
+                else [f"{e.validation.loss:.4f}", _percent(e.validation.accuracy)]
+            )
+            cells = [str(e.epoch), f"{e.loss:.4f}", _percent(e.accuracy), *(held_out if validated else [])]
+            table.add_row(*cells, f"{e.seconds:.2f}", f"{e.images_per_second:,.0f}")
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        out = io.StringIO()
+        Console(file=out, width=120).print(self.table())
+        return out.getvalue().rstrip()
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.2f} %"
+
+
+def _spaced(epochs: list[EpochRecord], count: int) -> list[EpochRecord]:
+    every = -(-len(epochs) // max(1, count))
+    return [e for i, e in enumerate(epochs, 1) if i % every == 0 or i == len(epochs)]
