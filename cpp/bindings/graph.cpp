@@ -127,6 +127,8 @@ void bind_graph(py::module_& m) {
           py::dict d;
           d["op"] = n.op->name(), d["inputs"] = list_of(n.in), d["outputs"] = list_of(n.out);
           d["attrs"] = dict_from(n.attrs), d["name"] = n.name;
+          const ops::Cost cost = n.op->cost(graph::problem_of(g, n, {}));
+          d["macs"] = cost.efficiency > 0 ? cost.flops / 2 : 0.0;  // of ops bound by arithmetic
           out.append(d);
         }
         return out;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "kernels/table.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
@@ -98,7 +99,21 @@ TensorDesc float_desc(Shape shape, bool batched) {
   return d;
 }
 
-Cost conv_cost(const ConvParams& p) { return {2.0 * p.macs()}; }
+// The layout pass compares layouts by these; docs/benchmarks.md has the measured shares of the peak.
+double conv_efficiency(const Problem& problem, const ConvParams& p, std::int64_t vector_channels) {
+  const bool interleaved = problem.inputs[0].layout == Layout::kInterleaved;
+  if (interleaved) return 0.65;  // any channel count: a lane is an image
+  const std::int64_t width = kernels().width;
+  const double lanes = static_cast<double>(vector_channels) /
+                       static_cast<double>((vector_channels + width - 1) / width * width);
+  const bool winograd =
+      p.kh == 3 && p.kw == 3 && p.sh == 1 && p.sw == 1 && p.groups == 1 && p.ic >= width && p.oc >= width;
+  return (winograd ? 1.2 : 0.7) * lanes / static_cast<double>(p.groups > 1 && !p.depthwise() ? 2 : 1);
+}
+
+Cost conv_cost(const Problem& problem, const ConvParams& p, std::int64_t vector_channels) {
+  return {2.0 * p.macs(), conv_efficiency(problem, p, vector_channels)};
+}
 
 }  // namespace
 
@@ -237,7 +252,10 @@ class Conv2d : public OpDef {
     }
     return grads;
   }
-  Cost cost(const Problem& p) const override { return conv_cost(conv_forward_params(p.attrs, p.inputs)); }
+  Cost cost(const Problem& p) const override {
+    const ConvParams c = conv_forward_params(p.attrs, p.inputs);
+    return conv_cost(p, c, c.goc());
+  }
   bool absorbs(Role role, const Fusion& f, const Attrs&) const override {
     const bool pooled = f.pool.kind != PoolSpec::kNone, activated = f.activation != Activation::kNone;
     if (f.statistics || pooled || f.act_grad != Activation::kNone)
@@ -251,6 +269,8 @@ class Conv2d : public OpDef {
         return !activated;
       case Role::kPool:
         return true;
+      case Role::kChannelAffine:
+        return f.empty();  // by the graph, into the weights
       default:
         return false;
     }
@@ -270,7 +290,8 @@ class Conv2dBackwardData : public OpDef {
     return list;
   }
   Cost cost(const Problem& p) const override {
-    return conv_cost(conv_backward_data_params(p.attrs, p.inputs));
+    const ConvParams c = conv_backward_data_params(p.attrs, p.inputs);
+    return conv_cost(p, c, c.gic());
   }
   bool absorbs(Role role, const Fusion& f, const Attrs&) const override {
     return role == Role::kAdd && f.empty();
@@ -290,7 +311,8 @@ class Conv2dBackwardWeights : public OpDef {
     return list;
   }
   Cost cost(const Problem& p) const override {
-    return conv_cost(conv_backward_weights_params(p.attrs, p.inputs));
+    const ConvParams c = conv_backward_weights_params(p.attrs, p.inputs);
+    return conv_cost(p, c, c.goc());
   }
 };
 

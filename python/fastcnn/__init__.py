@@ -1,1 +1,75 @@
-"""fastcnn: convolutional neural networks on the CPU."""
+"""fastcnn: convolutional neural networks, trained and run on the CPU.
+
+>>> import fastcnn
+>>> fastcnn.nn.Conv2d(1, 6, 5, padding=2).weight.shape
+(6, 1, 5, 5)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fastcnn import _core, functional, nn, optim
+from fastcnn._core import Tensor
+from fastcnn._info import from_dlpack, get_num_threads, info, set_num_threads
+from fastcnn.nn._state import manual_seed
+
+__version__: str = _core.__version__
+
+# Loaded when first used: importing fastcnn itself stays fast.
+_LAZY = {
+    "Trainer": "fastcnn.train",
+    "History": "fastcnn.train",
+    "save": "fastcnn.io",
+    "load": "fastcnn.io",
+    "save_weights": "fastcnn.io",
+    "load_weights": "fastcnn.io",
+    "data": None,
+    "io": None,
+    "models": None,
+    "reference": None,
+    "train": None,
+}
+
+if TYPE_CHECKING:
+    from fastcnn import data, io, models, reference, train
+    from fastcnn.io import load, load_weights, save, save_weights
+    from fastcnn.train import History, Trainer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fastcnn' has no attribute {name!r}")
+    module = _LAZY[name]
+    value = importlib.import_module(f"fastcnn.{name}") if module is None else getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+__all__ = [
+    "History",
+    "Tensor",
+    "Trainer",
+    "data",
+    "from_dlpack",
+    "functional",
+    "get_num_threads",
+    "info",
+    "io",
+    "load",
+    "load_weights",
+    "manual_seed",
+    "models",
+    "nn",
+    "optim",
+    "reference",
+    "save",
+    "save_weights",
+    "set_num_threads",
+    "train",
+]

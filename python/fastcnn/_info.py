@@ -1,0 +1,59 @@
+"""What this build is and what it runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _core
+
+
+def set_num_threads(n: int) -> None:
+    """Threads that the core uses from now on. The results do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        n is not from 1 to 4096.
+    """
+    _core.set_num_threads(int(n))
+
+
+def get_num_threads() -> int:
+    return _core.get_num_threads()
+
+
+def info() -> dict[str, Any]:
+    """Version, compiler, instruction sets (compiled in, usable, chosen), threads and why, OpenMP runtime, CUDA.
+
+    >>> sorted(info())[:3]
+    ['compiler', 'cpu', 'cuda']
+    """
+    default, why = _core.default_threads()
+    threads = _core.get_num_threads()
+    return {
+        "version": _core.__version__,
+        "compiler": _core.compiler(),
+        "cpu": _core.cpu_name(),
+        "instruction_sets_compiled": _core.compiled_isas(),
+        "instruction_sets_usable": _core.available_isas(),
+        "instruction_set": _core.isa(),
+        "threads": threads,
+        "threads_reason": why if threads == default else f"set_num_threads({threads}); default {default}, {why}",
+        "openmp": _core.openmp_runtime(),
+        "cuda": False,
+    }
+
+
+def from_dlpack(array: Any) -> Any:
+    """A :class:`Tensor` over the memory of any CPU array that speaks DLPack (PyTorch, JAX, NumPy), without a copy.
+
+    Raises
+    ------
+    TypeError
+        The element type is none of float32, int64, int32, uint8.
+    ValueError
+        The array is not contiguous or not writable.
+    """
+    return _core.tensor_view(np.from_dlpack(array))

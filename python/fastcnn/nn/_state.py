@@ -1,0 +1,52 @@
+"""What all modules share: whether any of them changed its structure since a plan was made, and the random streams."""
+
+from __future__ import annotations
+
+import threading
+
+_structure = 0
+_lock = threading.Lock()
+_seed = 0
+_stream = 0
+
+
+def structure_changed() -> None:
+    """Called when a module gets or loses a member, changes mode or freezes a parameter."""
+    global _structure
+    _structure += 1
+
+
+def structure() -> int:
+    return _structure
+
+
+def manual_seed(seed: int) -> None:
+    """Start the random numbers of initialisation (and, by default, of shuffling) anew.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**64 - 1. Equal seeds give equal numbers on every machine, for any number of threads.
+
+    Raises
+    ------
+    ValueError
+        The seed is negative or too large.
+    """
+    global _seed, _stream
+    if not 0 <= int(seed) < 2**64:
+        raise ValueError(f"manual_seed: expected a seed from 0 to 2**64 - 1, got {seed}")
+    with _lock:
+        _seed, _stream = int(seed), 0
+
+
+def next_stream() -> tuple[int, int]:
+    """(seed, stream) for one draw: every draw has a stream of its own."""
+    global _stream
+    with _lock:
+        _stream += 1
+        return _seed, _stream
+
+
+def seed() -> int:
+    return _seed

@@ -1,0 +1,59 @@
+"""Losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _core
+from fastcnn.functional import _arguments
+from fastcnn.nn.tracing import Value, record
+
+
+class CrossEntropyLoss:
+    """Softmax and cross-entropy of logits (N, C) and integer labels (N,).
+
+    Parameters
+    ----------
+    reduction : "mean" or "sum"
+        Over the batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> criterion = CrossEntropyLoss()
+    >>> round(float(criterion(np.zeros((2, 4), np.float32), np.array([0, 3]))), 4)
+    1.3863
+    >>> criterion.backward().shape
+    (2, 4)
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"CrossEntropyLoss: expected reduction 'mean' or 'sum', got {reduction!r}")
+        self.reduction = reduction
+        self._gradient: np.ndarray | None = None
+
+    def __call__(self, logits: np.ndarray, labels: Any) -> float:
+        """The loss; what :meth:`backward` needs is kept."""
+        name = "CrossEntropyLoss"
+        _arguments.check_arrays(name, logits=logits)
+        labels = _arguments.check_labels(name, labels, logits)
+        loss, self._gradient, _ = _core.run("softmax_cross_entropy", [logits, labels], {"reduction": self.reduction})
+        return float(loss[0])
+
+    def backward(self) -> np.ndarray:
+        """Gradient of the last loss with respect to its logits, (N, C)."""
+        if self._gradient is None:
+            raise ValueError("CrossEntropyLoss.backward: compute a loss first")
+        return self._gradient
+
+    def record(self, logits: Value, labels: Value, reduction: str | None = None) -> tuple[Value, Value]:
+        """(loss, number of rows whose largest logit is the label), on traced values."""
+        attrs = {"reduction": reduction or self.reduction}
+        loss, _, correct = record("softmax_cross_entropy", [logits, labels], attrs)
+        return loss, correct
+
+    def __repr__(self) -> str:
+        return f"CrossEntropyLoss(reduction={self.reduction!r})"

@@ -1,0 +1,275 @@
+"""Module: a network, or a part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastcnn.nn import _state
+from fastcnn.nn.parameter import Buffer, Parameter, shape_text
+from fastcnn.nn.tracing import Value
+
+M = TypeVar("M", bound="Module")
+
+
+class Module:
+    """Base of all layers and networks.
+
+    A subclass makes its layers in ``__init__`` (after ``super().__init__()``) and combines them in ``forward``, in
+    ordinary Python: branches, ``+``, functional ops. ``forward`` is called once per input shape, with symbolic values,
+    and recorded; what runs afterwards is the plan made of the recording.
+
+    Examples
+    --------
+    >>> import numpy as np, fastcnn
+    >>> class Twice(Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.conv = fastcnn.nn.Conv2d(1, 1, 3, padding=1)
+    ...
+    ...     def forward(self, x):
+    ...         return self.conv(x) + x
+    >>> Twice()(np.zeros((2, 1, 8, 8), np.float32)).shape
+    (2, 1, 8, 8)
+    """
+
+    def __init__(self) -> None:
+        d = self.__dict__
+        d["_parameters"], d["_buffers"], d["_modules"] = {}, {}, {}
+        d["training"] = True
+        d["_runner"] = None
+
+    # ---- members
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        d = self.__dict__
+        if "_parameters" not in d:
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting attributes")
+        _state.structure_changed()
+        for kind, members in ((Parameter, d["_parameters"]), (Buffer, d["_buffers"]), (Module, d["_modules"])):
+            if isinstance(value, kind):
+                for other in (d["_parameters"], d["_buffers"], d["_modules"], d):
+                    if other is not members:
+                        other.pop(name, None)
+                members[name] = value
+                return
+            if name in members:
+                if value is None:
+                    members[name] = None
+                    return
+                if kind is not Module and hasattr(value, "shape"):
+                    members[name].assign(np.asarray(value))
+                    return
+                del members[name]
+        d[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        for members in ("_parameters", "_buffers", "_modules"):
+            found = self.__dict__.get(members, {})
+            if name in found:
+                return found[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        _state.structure_changed()
+        for members in ("_parameters", "_buffers", "_modules"):
+            if name in self.__dict__[members]:
+                del self.__dict__[members][name]
+                return
+        object.__delattr__(self, name)
+
+    def add_module(self, name: str, module: Module) -> None:
+        """Add a part under ``name`` (as ``setattr`` does, for names that are not identifiers)."""
+        _state.structure_changed()
+        self._modules[name] = module
+
+    def children(self) -> Iterator[Module]:
+        return (m for m in self._modules.values() if m is not None)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((k, m) for k, m in self._modules.items() if m is not None)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module ("") and all its parts, each once, with dotted names."""
+        seen: set[int] = set()
+
+        def walk(module: Module, path: str) -> Iterator[tuple[str, Module]]:
+            if id(module) in seen:
+                return
+            seen.add(id(module))
+            yield path, module
+            for name, child in module._modules.items():
+                if child is not None:
+                    yield from walk(child, f"{path}.{name}" if path else name)
+
+        return walk(self, prefix)
+
+    def modules(self) -> Iterator[Module]:
+        return (m for _, m in self.named_modules())
+
+    def _named_members(self, kind: str) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for name, held in module.__dict__[kind].items():
+                if held is not None and id(held) not in seen:
+                    seen.add(id(held))
+                    yield (f"{path}.{name}" if path else name), held
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        return self._named_members("_parameters")
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        return self._named_members("_buffers")
+
+    def buffers(self) -> Iterator[Buffer]:
+        return (b for _, b in self.named_buffers())
+
+    def parameter_count(self) -> int:
+        """Number of trainable values."""
+        return sum(p.size for p in self.parameters())
+
+    def train(self: M, mode: bool = True) -> M:
+        """Training behaviour (batch statistics, dropout) for this module and its parts."""
+        for m in self.modules():
+            m.__dict__["training"] = bool(mode)
+        _state.structure_changed()
+        return self
+
+    def eval(self: M) -> M:
+        """Inference behaviour; the same as ``train(False)``."""
+        return self.train(False)
+
+    def requires_grad_(self: M, value: bool = True) -> M:
+        """Freeze (False) or unfreeze all parameters."""
+        for p in self.parameters():
+            p.requires_grad = value
+        return self
+
+    def zero_grad(self) -> None:
+        for p in self.parameters():
+            p.grad = None
+
+    # ---- computing
+
+    def forward(self, *inputs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Compute on NumPy arrays (N, C, H, W), or record on symbolic values inside another module's ``forward``."""
+        traced = next((x for x in inputs if isinstance(x, Value)), None)
+        if traced is not None:
+            trace = traced.trace
+            with trace.calling(self):
+                result = self.forward(*inputs)
+            trace.called(self, result)
+            return result
+        return self.runner().forward(inputs)
+
+    def backward(self, dy: np.ndarray, *, accumulate: bool = False) -> Any:
+        """Gradients of the last call's result, seeded with ``dy`` (its gradient).
+
+        Sets ``grad`` of every parameter that requires one (``accumulate=True`` adds to what is there) and returns the
+        gradient of the input, or a tuple for several inputs.
+
+        Raises
+        ------
+        ValueError
+            The module was not called before, was called in eval mode, or ``dy`` has another shape than the result.
+        """
+        return self.runner().backward(dy, accumulate)
+
+    def runner(self) -> Any:
+        """The object that traces this module and keeps its plans."""
+        if self.__dict__["_runner"] is None:
+            from fastcnn.nn.engine import Runner
+
+            self.__dict__["_runner"] = Runner(self)
+        return self.__dict__["_runner"]
+
+    def plan(self, input_shape: Any, *, training: bool | None = None, layout: str = "auto") -> Any:
+        """The plan for an input shape (N, C, H, W): ``plan.describe()`` and ``plan.profile()`` show it.
+
+        training : bool
+            True: forward and backward pass; False: inference with batch norm folded. Default: the module's mode.
+        layout : "auto", "nhwc" or "interleaved"
+        """
+        return self.runner().plan(tuple(input_shape), training=training, layout=layout)
+
+    # ---- state
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers by dotted name, in PyTorch's order."""
+        out: dict[str, np.ndarray] = {}
+        for path, module in self.named_modules():
+            for members in (module._parameters, module._buffers):
+                for name, held in members.items():
+                    if held is not None:
+                        out[f"{path}.{name}" if path else name] = held.data.copy()
+        return out
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Set parameters and buffers from arrays (or CPU tensors of PyTorch) by name; all or nothing.
+
+        A common prefix ``module.`` (left by data-parallel training) is taken off. ``num_batches_tracked`` may be
+        missing, as in files older than it.
+
+        Raises
+        ------
+        ValueError
+            Entries are missing, unexpected or of another shape: all are listed. Nothing is changed then.
+        """
+        if state and all(k.startswith("module.") for k in state):
+            state = {k[len("module.") :]: v for k, v in state.items()}
+        own = {k: v for k, v in [*self.named_parameters(), *self.named_buffers()]}
+        missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+        unexpected = [k for k in state if k not in own]
+        arrays = {k: np.asarray(v) for k, v in state.items() if k in own}
+        misshapen = [
+            f"{k} (expected {shape_text(own[k].shape)}, got {shape_text(a.shape)})"
+            for k, a in arrays.items()
+            if a.shape != own[k].shape
+        ]
+        not_numbers = [f"{k} ({a.dtype})" for k, a in arrays.items() if a.dtype.kind not in "fiu"]
+        problems = [("missing", missing), ("unexpected", unexpected)] if strict else []
+        problems += [("of the wrong shape", misshapen), ("not numbers", not_numbers)]
+        if any(names for _, names in problems):
+            text = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems if names)
+            raise ValueError(f"load_state_dict: {type(self).__name__} does not fit: {text}")
+        for k, a in arrays.items():
+            own[k].assign(a)
+
+    def save(self, path: Any, **details: Any) -> None:
+        """Write weights and architecture to a safetensors file; see :func:`fastcnn.save`."""
+        from fastcnn import io
+
+        io.save(self, path, **details)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them. Library layers have one."""
+        raise NotImplementedError(f"{type(self).__name__} has no config()")
+
+    # ---- showing
+
+    def summary(self, input_shape: Any) -> Any:
+        """A table of layers, output shapes, parameters and multiply-adds for an input (C, H, W) or (N, C, H, W)."""
+        from fastcnn.nn.summary import summarize
+
+        return summarize(self, tuple(input_shape))
+
+    def extra_repr(self) -> str:
+        try:
+            return ", ".join(f"{k}={v!r}" for k, v in self.config().items())
+        except NotImplementedError:
+            return ""
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if not self._modules:
+            return f"{name}({self.extra_repr()})"
+        lines = [f"  ({k}): " + repr(m).replace("\n", "\n  ") for k, m in self._modules.items()]
+        return "\n".join([f"{name}(", *lines, ")"])

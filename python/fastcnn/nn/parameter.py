@@ -1,0 +1,108 @@
+"""Parameters and buffers: the tensors that a module owns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _core
+from fastcnn.nn import _state
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) if shape else "scalar"
+
+
+class _Held:
+    """A core tensor with the checks that writing to it needs."""
+
+    def __init__(self, data: Any, dtype: Any = np.float32) -> None:
+        self.tensor = _core.Tensor(np.array(data, dtype=dtype, order="C"))
+        self.name = ""
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values, without a copy: writing to the array changes the model."""
+        return self.tensor.numpy()
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.assign(np.asarray(value))
+
+    def assign(self, value: np.ndarray) -> None:
+        if value.shape != self.shape:
+            who = f"{type(self).__name__} '{self.name}'" if self.name else type(self).__name__
+            raise ValueError(f"{who}: expected shape {shape_text(self.shape)}, got {shape_text(value.shape)}")
+        if value.dtype.kind not in "fiu":
+            raise TypeError(f"{type(self).__name__}: expected numbers, got {value.dtype}")
+        self.tensor.numpy()[...] = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def numpy(self) -> np.ndarray:
+        return self.data
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.data, dtype=dtype) if copy or dtype is not None else self.data
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.tensor.__dlpack_device__()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shape_text(self.shape)})"
+
+
+class Parameter(_Held):
+    """A tensor that training changes.
+
+    Parameters
+    ----------
+    data : array
+        Initial values, copied as float32.
+    requires_grad : bool
+        False freezes it: no gradient is computed, no optimizer changes it.
+
+    Attributes
+    ----------
+    data : numpy.ndarray
+        The values themselves (writing changes the model).
+    grad : numpy.ndarray or None
+        Set by ``backward``, of the same shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Parameter(np.zeros((2, 3))).shape
+    (2, 3)
+    """
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data)
+        self.grad: np.ndarray | None = None
+        self._requires_grad = bool(requires_grad)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self._requires_grad = bool(value)
+        _state.structure_changed()
+
+
+class Buffer(_Held):
+    """A tensor that belongs to the model but is not trained: running statistics, counters."""
+
+    def __init__(self, data: Any, dtype: Any = np.float32) -> None:
+        super().__init__(data, dtype)

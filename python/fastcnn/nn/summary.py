@@ -1,0 +1,63 @@
+"""The table of a network: what each layer puts out, how many parameters it has and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastcnn.nn.parameter import shape_text
+from fastcnn.nn.tracing import Trace
+from fastcnn.plan import _table
+
+if TYPE_CHECKING:
+    from fastcnn.nn.module import Module
+
+
+class Summary(str):
+    """The table as text.
+
+    Attributes
+    ----------
+    rows : list of dict
+        layer, kind, output (shape), parameters, macs.
+    parameters, macs : int
+        Sums; multiply-adds are those of convolutions and fully connected layers.
+    """
+
+    rows: list[dict[str, Any]]
+    parameters: int
+    macs: int
+
+
+def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
+    if len(shape) == 3:
+        shape = (1, *shape)
+    trace = Trace(model)
+    model(trace.input(shape))
+    macs: dict[str, float] = {}
+    for node in trace.graph.nodes():
+        macs[node["name"]] = macs.get(node["name"], 0.0) + node["macs"]
+    rows: list[dict[str, Any]] = []
+    counted: set[int] = set()
+    for path, module, output in trace.calls:
+        if list(module.children()):
+            continue
+        own = [p for p in module.parameters() if id(p) not in counted]
+        counted.update(id(p) for p in own)
+        rows.append(
+            {
+                "layer": path or type(module).__name__,
+                "kind": type(module).__name__,
+                "output": output,
+                "parameters": sum(p.size for p in own),
+                "macs": int(macs.get(path, 0.0)),
+            }
+        )
+    cells = [("layer", "kind", "output shape", "parameters", "multiply-adds")]
+    cells += [
+        (r["layer"], r["kind"], shape_text(r["output"]), f"{r['parameters']:,}", f"{r['macs']:,}") for r in rows
+    ]
+    total, cost = model.parameter_count(), int(sum(macs.values()))
+    text = "\n".join([*_table(cells, right=2), f"input {shape_text(shape)}: {total:,} parameters, {cost:,} multiply-adds"])
+    out = Summary(text)
+    out.rows, out.parameters, out.macs = rows, total, cost
+    return out

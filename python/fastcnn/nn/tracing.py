@@ -1,0 +1,134 @@
+"""Tracing: a model's ``forward`` runs once on symbolic values and what it calls is recorded into a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn import _core
+from fastcnn.nn.parameter import Buffer, Parameter
+
+if TYPE_CHECKING:
+    from fastcnn.nn.module import Module
+
+
+class Value:
+    """A symbolic array: it has a shape, and every functional op takes it and records itself."""
+
+    __slots__ = ("id", "trace")
+    __array_ufunc__ = None  # NumPy arrays leave arithmetic with values to the value
+
+    def __init__(self, trace: Trace, id: int) -> None:
+        self.trace = trace
+        self.id = id
+
+    @property
+    def graph(self) -> Any:
+        return self.trace.graph
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.trace.graph.shape(self.id)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __add__(self, other: Any) -> Value:
+        if not isinstance(other, Value):
+            raise TypeError(f"a traced value can be added to another one, not to {type(other).__name__}")
+        return record("add", [self, other], {})[0]
+
+    def __mul__(self, factor: Any) -> Value:
+        from fastcnn import functional
+
+        if not isinstance(factor, (int, float, np.number)):
+            raise TypeError(f"a traced value can be multiplied by a number, not by {type(factor).__name__}")
+        return functional.scale(self, float(factor))
+
+    __rmul__ = __mul__
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a traced value has no truth value: forward() is recorded once and must not branch on the data"
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError("a traced value holds no numbers: use fastcnn.functional on it, not NumPy")
+
+    def __repr__(self) -> str:
+        return f"Value{self.shape}"
+
+
+class Trace:
+    """One recording: the graph, which module is being called, and which value each parameter became."""
+
+    def __init__(self, root: Module) -> None:
+        self.graph = _core.Graph()
+        self.calls: list[tuple[str, Module, tuple[int, ...]]] = []  # path, module, output shape; in order of return
+        self.outputs: list[tuple[str, Module, int]] = []
+        self.input_list: list[tuple[str, tuple[int, ...], str]] = []
+        self.counters: list[Buffer] = []  # to be raised by one with every training step
+        self._tensors: dict[int, int] = {}
+        self._keep: list[Any] = []
+        self._stack: list[tuple[str, Module]] = []
+        self._paths: dict[int, str] = {}
+        for path, module in root.named_modules():
+            self._paths.setdefault(id(module), path)
+        for path, held in [*root.named_parameters(), *root.named_buffers()]:
+            held.name = held.name or path
+
+    def input(self, shape: Sequence[int], dtype: str = "float32", name: str = "input", batched: bool = True) -> Value:
+        self.input_list.append((name, tuple(shape), dtype))
+        return Value(self, self.graph.input(list(shape), dtype, batched, name))
+
+    def tensor(self, held: Any, name: str = "") -> int:
+        """The value id of a parameter, buffer, core tensor or constant array."""
+        if isinstance(held, (Parameter, Buffer)):
+            key, tensor, name = id(held.tensor), held.tensor, held.name
+        elif isinstance(held, _core.Tensor):
+            key, tensor = id(held), held
+        else:
+            tensor = _core.Tensor(np.array(held, dtype=np.float32, order="C"))
+            key = id(tensor)
+        if key not in self._tensors:
+            self._tensors[key] = self.graph.tensor(tensor, name)
+            self._keep.append(tensor)
+        return self._tensors[key]
+
+    @contextmanager
+    def calling(self, module: Module) -> Iterator[None]:
+        path = self._paths.get(id(module))
+        if path is None:  # made inside forward(): named after its caller
+            outer = self._stack[-1][0] if self._stack else ""
+            path = self._paths[id(module)] = f"{outer}.{type(module).__name__}".strip(".")
+        self._stack.append((path, module))
+        try:
+            yield
+        finally:
+            self._stack.pop()
+
+    def called(self, module: Module, result: Any) -> None:
+        if isinstance(result, Value):
+            path = self._paths[id(module)]
+            self.calls.append((path, module, result.shape))
+            self.outputs.append((path, module, result.id))
+
+    def record(self, op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:
+        path, module = self._stack[-1] if self._stack else ("", None)
+        label = op
+        if module is not None:
+            label = f"{type(module).__name__} '{path}'" if path else type(module).__name__
+        ids = [None if x is None else x.id if isinstance(x, Value) else self.tensor(x) for x in inputs]
+        return [Value(self, i) for i in self.graph.record(op, ids, attrs, path, label)]
+
+
+def record(op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:
+    """Append ``op`` to the trace that the symbolic ones of ``inputs`` belong to; its outputs."""
+    traces = {id(x.trace): x.trace for x in inputs if isinstance(x, Value)}
+    if len(traces) != 1:
+        raise ValueError(f"{op}: expected values of one trace, got {len(traces)}")
+    return next(iter(traces.values())).record(op, inputs, attrs)

@@ -1,0 +1,140 @@
+"""Optimizers: how a gradient changes a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _core
+from fastcnn.nn.parameter import Parameter
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, Nesterov's variant and (coupled) weight decay, as torch.optim.SGD.
+
+    Parameters
+    ----------
+    params : iterable of Parameter
+    lr : float
+        Learning rate; may be changed between steps (``optimizer.lr = 0.01``).
+    momentum, dampening, weight_decay : float
+    nesterov : bool
+        Needs momentum and no dampening.
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter is out of range, or there are no parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = Parameter(np.ones(1))
+    >>> p.grad = np.ones(1, np.float32)
+    >>> SGD([p], lr=0.5).step()
+    >>> p.data
+    array([0.5], dtype=float32)
+
+    Source: Sutskever et al. 2013; the formula is PyTorch's.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        self.parameters = list(params)
+        if not self.parameters:
+            raise ValueError("SGD: expected at least one parameter, got none")
+        for p in self.parameters:
+            if not isinstance(p, Parameter):
+                raise TypeError(f"SGD: expected parameters, got {type(p).__name__}")
+        if len({id(p) for p in self.parameters}) != len(self.parameters):
+            raise ValueError("SGD: a parameter was given twice")
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}")
+        self.lr, self.momentum, self.dampening = float(lr), float(momentum), float(dampening)
+        self.weight_decay, self.nesterov = float(weight_decay), bool(nesterov)
+        self._check()
+        self.buffers: dict[int, Any] = {}  # by id of the parameter: its momentum
+        self._hyper = _core.Tensor(np.zeros(6, np.float32))
+        self.steps = 0
+
+    def _check(self) -> None:
+        for name in ("lr", "momentum", "dampening", "weight_decay"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise ValueError(f"SGD: expected {name} to be finite and not negative, got {value}")
+
+    def key(self) -> tuple[Any, ...]:
+        """What a plan with these updates depends on; the numbers themselves may change between runs."""
+        return (id(self), self.momentum > 0, *(id(p) for p in self.parameters))
+
+    def _buffer(self, p: Parameter) -> Any:
+        if self.momentum <= 0:
+            return None
+        if id(p) not in self.buffers:
+            self.buffers[id(p)] = _core.Tensor(np.zeros(p.shape, np.float32))
+        return self.buffers[id(p)]
+
+    def begin_step(self) -> None:
+        """Write the numbers of the coming step where plans read them."""
+        self._check()
+        self._hyper.numpy()[...] = (
+            self.lr, self.momentum, self.weight_decay, self.dampening, self.nesterov, self.steps == 0,
+        )  # fmt: skip
+
+    def end_step(self) -> None:
+        self.steps += 1
+
+    def record(self, trace: Any, parameters: list[Parameter], gradients: list[int | None]) -> None:
+        """Append the updates of a training step to its trace."""
+        hyper = trace.tensor(self._hyper, "hyperparameters")
+        for p, g in zip(parameters, gradients, strict=True):
+            if g is None:
+                continue
+            buffer = self._buffer(p)
+            ids = [trace.tensor(p), g, None if buffer is None else trace.tensor(buffer, f"momentum of {p.name}"), hyper]
+            trace.graph.record("sgd", ids, {}, p.name, f"SGD '{p.name}'")
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient from its ``grad``."""
+        self.begin_step()
+        for p in self.parameters:
+            if p.requires_grad and p.grad is not None:
+                if p.grad.shape != p.shape:
+                    raise ValueError(f"SGD: gradient of '{p.name}' has shape {p.grad.shape}, expected {p.shape}")
+        for p in self.parameters:
+            if p.requires_grad and p.grad is not None:
+                grad = np.ascontiguousarray(p.grad, np.float32)
+                _core.run("sgd", [p.data, grad, None if self.momentum <= 0 else self._buffer(p).numpy(), self._hyper])
+        self.end_step()
+
+    def zero_grad(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Hyperparameters, the number of steps taken, and the momentum buffers in the order of the parameters."""
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "steps")
+        buffers = [self.buffers[id(p)].numpy().copy() if id(p) in self.buffers else None for p in self.parameters]
+        return {**{n: getattr(self, n) for n in names}, "buffers": buffers}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        buffers = state["buffers"]
+        if len(buffers) != len(self.parameters):
+            raise ValueError(f"SGD: expected {len(self.parameters)} momentum buffers, got {len(buffers)}")
+        for p, b in zip(self.parameters, buffers, strict=True):
+            if b is not None and np.shape(b) != p.shape:
+                raise ValueError(f"SGD: momentum of '{p.name}': expected shape {p.shape}, got {np.shape(b)}")
+        for name in ("lr", "momentum", "dampening", "weight_decay", "nesterov", "steps"):
+            setattr(self, name, state[name])
+        for p, b in zip(self.parameters, buffers, strict=True):
+            if b is not None:
+                self._buffer(p).numpy()[...] = b
