@@ -24,7 +24,7 @@ __all__ = ["SavedModel", "load", "load_weights", "read", "save", "save_weights"]
 
 _FORMAT = 1
 _KEY = "fastcnn"  # the one entry of the header's metadata
-_DTYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 _FIELDS = {"format", "version", "architecture", "input_shape", "classes", "preprocessing"}
 _MAX_SIDE = 1 << 20
 
@@ -166,7 +166,7 @@ def _write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], meta
         value = np.asarray(value)
         if value.dtype not in (np.float32, np.int64):
             raise ValueError(f"{name}: expected float32 or int64, got {value.dtype}")
-        packed[name] = np.ascontiguousarray(value)
+        packed[name] = np.asarray(value, order="C")
     write_whole(path, encode(packed, metadata))
 
 

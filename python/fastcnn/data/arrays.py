@@ -32,7 +32,7 @@ class Preprocessing:
         Pillow's mode that an image file is brought into: ``"L"`` (grey) or ``"RGB"``.
     glyph : float
         Above 0 for light glyphs on a dark ground: the part of the side that a glyph fills. An image file of
-        another size than the network's is then cropped to its glyph and centred, and a light page is inverted.
+        another size than the network's is then cropped to its glyph and centred; a light page is inverted.
 
     Examples
     --------

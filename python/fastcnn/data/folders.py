@@ -114,6 +114,14 @@ class ImageFolder:
         sizes = "x".join(map(str, (len(self), *self._shape)))
         return f"ImageFolder({self._where}: {sizes}, {len(self.classes)} classes)"
 
+    def subset(self, indices: np.ndarray) -> ImageFolder:
+        """The images at these positions."""
+        names = [self._names[i] for i in indices]
+        labels = self.labels[indices]
+        return ImageFolder(
+            self._files, self._where, names, labels, self.classes, self.preprocessing, self._size, self.shift
+        )
+
     def _decode(self, i: int) -> np.ndarray:
         name = f"{self._where}: {self._names[i]}"
         pixels = decode(self._files.read(self._names[i]), name, self.preprocessing, self._size, glyph=False)

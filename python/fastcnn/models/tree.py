@@ -52,7 +52,7 @@ def describe(model: nn.Module) -> dict[str, Any]:
     if type(model) is nn.Sequential:
         return {
             "type": "Sequential",
-            "layers": [[key, describe(child)] for key, child in model.named_children()],
+            "layers": [[key, describe(child)] for key, child in model._modules.items()],
         }
     kind = type(model).__name__
     if _LAYERS.get(kind) is not type(model):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import functional
 from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
@@ -83,7 +84,7 @@ class Trainer:
         loss, correct = self._engine.step(x, y)
         self._steps += 1
         if not math.isfinite(loss):
-            where = first_non_finite(self.model, x, y)
+            where = first_non_finite(self.model, x) if np.isfinite(x).all() else "in the input"
             raise FloatingPointError(
                 f"the loss is {loss} at step {self._steps}{place}; first value that is not finite: {where}; "
                 f"a smaller learning rate than {self.optimizer.lr:g} may help"
@@ -219,7 +220,7 @@ class Trainer:
             scores = [self.model(x) for x, _ in batches(dataset, batch_size)]
         if not scores:
             raise ValueError("there are no images to predict")
-        return softmax(np.concatenate(scores))
+        return functional.softmax(np.concatenate(scores))
 
     def predict(self, images: Any, batch_size: int = _EVALUATION_BATCH) -> np.ndarray:
         """The most probable class of each image (N,), int64; see `predict_proba`."""
@@ -263,14 +264,3 @@ def _mode(model: Module, training: bool) -> Iterator[None]:
         yield
     finally:
         model.train(before)
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K) from scores (N, K), float32.
-
-    >>> softmax(np.array([[0.0, 0.0]], np.float32))
-    array([[0.5, 0.5]], dtype=float32)
-    """
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    powers = np.exp(shifted)
-    return powers / powers.sum(axis=1, keepdims=True)

@@ -1,0 +1,57 @@
+"""The ``fastcnn`` command. Every error is one line on stderr and a non-zero exit status.
+
+``FASTCNN_DEBUG=1`` shows the Python traceback instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["explained", "fail", "main"]
+
+_USAGE, _INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    from fastcnn.cli.app import app
+
+    try:
+        result = app(
+            args=None if arguments is None else list(arguments), prog_name="fastcnn", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except KeyboardInterrupt:
+        return fail("interrupted", _INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as e:
+        if os.environ.get("FASTCNN_DEBUG"):
+            raise
+        return fail(*explained(e))
+
+
+def explained(e: Exception) -> tuple[str, int]:
+    """The line for an error and the exit status."""
+    usage = getattr(e, "format_message", None)
+    if usage is not None:  # a wrong use of the command line
+        return f"{usage()} (see fastcnn --help)", _USAGE
+    if type(e).__name__ == "Abort":
+        return "interrupted", _INTERRUPTED
+    if isinstance(e, OSError) and e.strerror and e.filename is not None:
+        return f"{e.filename}: {e.strerror}", 1
+    if isinstance(e, MemoryError):
+        return f"out of memory {e}".strip(), 1
+    if isinstance(e, (OSError, ValueError, TypeError, ArithmeticError, ImportError)) and str(e):
+        return str(e), 1
+    return f"internal error: {type(e).__name__}: {e} (FASTCNN_DEBUG=1 shows where)", 1
+
+
+def fail(message: str, status: int) -> int:
+    """Print one line on stderr; the exit status again."""
+    print("fastcnn: " + " ".join(message.split()), file=sys.stderr)
+    return status
