@@ -58,6 +58,19 @@ def test_a_loaded_model_predicts_the_same(tmp_path):
     assert np.array_equal(fastcnn.load(tmp_path / "m")(x), model(x))
 
 
+@pytest.mark.parametrize("make", MODELS)
+def test_saving_and_loading_leave_random_numbers_alone(tmp_path, make):
+    def drawn(between):
+        model = MODELS[make]()
+        fastcnn.manual_seed(5)
+        if between:
+            fastcnn.save(model, tmp_path / "m")
+            fastcnn.load(tmp_path / "m")
+        return nn.Linear(3, 3).weight.data.copy()
+
+    assert np.array_equal(drawn(True), drawn(False))
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path):
     for name in "ab":
         fastcnn.save(small(), tmp_path / name)

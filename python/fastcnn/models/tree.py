@@ -14,6 +14,7 @@ import numpy as np
 from fastcnn import nn
 from fastcnn.models.registry import available, create, spec
 from fastcnn.models.resnet_cifar import ResNetCifar
+from fastcnn.nn import _state
 
 __all__ = ["build", "describe"]
 
@@ -66,7 +67,9 @@ def describe(model: nn.Module) -> dict[str, Any]:
 def _describe_network(name: str, model: nn.Module) -> dict[str, Any]:
     state = model.state_dict()
     options = {key: int(state[entry].shape[axis]) for key, (entry, axis) in spec(name).sizes.items()}
-    if _structure(create(name, **options)) != _structure(model):
+    with _state.streams_kept():
+        unchanged = create(name, **options)
+    if _structure(unchanged) != _structure(model):
         raise ValueError(f"this {name} was changed after it was created: use fastcnn.save_weights")
     return {"type": "network", "name": name, "options": options}
 
@@ -91,7 +94,8 @@ def build(description: Mapping[str, Any], tensors: Tensors) -> nn.Module:
     ValueError
         For anything that is not such a description, or does not fit the weights.
     """
-    return _Builder(tensors).build(description, "", 0)
+    with _state.streams_kept():
+        return _Builder(tensors).build(description, "", 0)
 
 
 class _Builder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 
 _structure = 0
 _lock = threading.Lock()
@@ -46,6 +48,18 @@ def next_stream() -> tuple[int, int]:
     with _lock:
         _stream += 1
         return _seed, _stream
+
+
+@contextlib.contextmanager
+def streams_kept() -> Iterator[None]:
+    """What is drawn inside (initial weights that are thrown away) leaves later draws as they were."""
+    global _seed, _stream
+    before = _seed, _stream
+    try:
+        yield
+    finally:
+        with _lock:
+            _seed, _stream = before
 
 
 def seed() -> int:
