@@ -2,11 +2,15 @@
 #include <pybind11/stl.h>
 
 #include "bindings/convert.h"
+#include <atomic>
+#include <chrono>
+
 #include "core/arena.h"
 #include "core/cpu.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "kernels/probe.h"
 #include "kernels/table.h"
 #include "ops/eager.h"
 
@@ -33,6 +37,24 @@ py::array_t<float> random_array(const std::vector<py::ssize_t>& shape, Fill fill
   py::array_t<float> a(shape);
   fill(a.mutable_data(), a.size());
   return a;
+}
+
+// FLOP/s of multiply-adds alone on all threads, measured for about `seconds`.
+double fma_peak(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const ProbeKernels& probe = *kernels().probe;
+  constexpr std::int64_t kRounds = 20000;
+  std::atomic<float> sink{0};
+  double best = 0, spent = 0;
+  while (spent < seconds) {
+    const int threads = num_threads();
+    const auto start = Clock::now();
+    parallel_for(threads, [&](std::int64_t, int) { sink.store(probe.multiply_add(kRounds)); });
+    const double t = std::chrono::duration<double>(Clock::now() - start).count();
+    best = std::max(best, static_cast<double>(kRounds * probe.flops_per_round * threads) / t);
+    spent += t;
+  }
+  return best;
 }
 
 PYBIND11_MODULE(_core, m) {
@@ -83,6 +105,7 @@ PYBIND11_MODULE(_core, m) {
             shape, [&](float* p, std::int64_t n) { Philox(seed, stream).normal(p, n, mean, stddev); });
       },
       py::arg("seed"), py::arg("stream"), py::arg("shape"), py::arg("mean"), py::arg("stddev"));
+  m.def("fma_peak", &fma_peak, py::arg("seconds"), py::call_guard<py::gil_scoped_release>());
   m.def("pooled_arena_bytes", &pooled_arena_bytes);
   m.def("release_pooled_arenas", &release_pooled_arenas);
   bind_tensor(m);

@@ -15,6 +15,7 @@ struct PoolKernels;
 struct NormKernels;
 struct PointwiseKernels;
 struct LayoutKernels;
+struct ProbeKernels;
 
 struct KernelTable {
   const char* isa;  // "avx512"
@@ -27,6 +28,7 @@ struct KernelTable {
   const NormKernels* norm;
   const PointwiseKernels* pointwise;
   const LayoutKernels* layout;
+  const ProbeKernels* probe;
 };
 
 // The table in use: chosen at import from what the CPU and the operating system support, or FASTCNN_ISA.

@@ -18,10 +18,11 @@ extern const PoolKernels kPool;
 extern const NormKernels kNorm;
 extern const PointwiseKernels kPointwise;
 extern const LayoutKernels kLayout;
+extern const ProbeKernels kProbe;
 
 extern const KernelTable kTable;
 const KernelTable kTable = {FASTCNN_STRING(FASTCNN_ISA), kWidth, &kConv, &kWinograd, &kInterleaved, &kLinear,
-                            &kPool, &kNorm, &kPointwise, &kLayout};
+                            &kPool, &kNorm, &kPointwise, &kLayout, &kProbe};
 
 }  // namespace FASTCNN_ISA
 }  // namespace fastcnn

@@ -1,0 +1,1 @@
+"""Benchmarks: fastcnn beside the NumPy reference and PyTorch, alternating in one process, results checked first."""

@@ -1,0 +1,162 @@
+"""Single ops in the layout their implementation works in, beside PyTorch's (contiguous and channels_last; the
+better counts) and the NumPy reference.
+
+Conversions between layouts are not in fastcnn's figure: inside a plan there are none. Each result is compared with
+the float64 reference before anything is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _core, reference
+
+from .timing import alternate, fma_peak, table
+
+# name, batch, in channels, size, out channels, kernel, stride, padding
+CONVOLUTIONS = (
+    ("vgg 64x56", 16, 64, 56, 64, 3, 1, 1),
+    ("vgg 128x28", 16, 128, 28, 128, 3, 1, 1),
+    ("resnet20 16x32", 128, 16, 32, 16, 3, 1, 1),
+    ("resnet20 16x32 s2", 128, 16, 32, 32, 3, 2, 1),
+    ("resnet20 32x16", 128, 32, 16, 32, 3, 1, 1),
+    ("resnet20 64x8", 128, 64, 8, 64, 3, 1, 1),
+    ("resnet50 1x1 256x14", 8, 1024, 14, 256, 1, 1, 0),
+    ("stem 7x7 s2", 8, 3, 224, 64, 7, 2, 3),
+    ("alexnet 5x5", 16, 32, 28, 96, 5, 1, 2),
+)
+COLUMNS = [
+    ("name", "op", "s"),
+    ("implementation", "implementation", "s"),
+    ("fastcnn_ms", "fastcnn ms", ".3f"),
+    ("gflops", "GFLOP/s", ".0f"),
+    ("peak_share", "of FMA peak", ".0%"),
+    ("torch_ms", "PyTorch ms", ".3f"),
+    ("ratio", "ratio", ".2f"),
+    ("numpy_ms", "NumPy ms", ".0f"),
+    ("error", "error", ".1e"),
+]
+
+
+class OneOp:
+    """A plan of a single op: its time is its step's alone, conversions left out."""
+
+    def __init__(self, op: str, inputs: list[np.ndarray], batched: list[bool], attrs: dict[str, Any], layout: str) -> None:
+        graph = _core.Graph()
+        self.op, self.inputs, ids = op, {}, []
+        for array, varies in zip(inputs, batched, strict=True):
+            if varies:
+                self.inputs[len(self.inputs)] = array
+                ids.append(graph.input(list(array.shape), str(array.dtype), True, ""))
+            else:
+                ids.append(graph.tensor(_core.Tensor(array), ""))
+        if op in ("conv2d", "linear"):
+            ids.append(None)
+        outputs = graph.record(op, ids, attrs, op, "")
+        self.plan = _core.Plan(graph, outputs[:1], [], layout)
+        at = [i for i, s in enumerate(self.plan.steps) if s["op"] == op]
+        self.at, self.step = at[0], self.plan.steps[at[0]]
+
+    def result(self) -> np.ndarray:
+        return self.plan.run(0, self.inputs)[0]
+
+    def seconds(self) -> float:
+        return self.plan.time(0, self.inputs)[self.at]
+
+
+def error(got: np.ndarray, want: np.ndarray) -> float:
+    """Relative Frobenius error."""
+    return float(np.linalg.norm(got - want) / max(np.linalg.norm(want), 1e-30))
+
+
+def _torch_conv(direction: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, stride: int, padding: int) -> dict[str, Callable[[], None]]:
+    try:
+        import torch
+    except ImportError:
+        return {}
+    torch.set_num_threads(_core.get_num_threads())
+    out: dict[str, Callable[[], None]] = {}
+    for name, fmt in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
+        tx, tw, ty = (torch.from_numpy(a).contiguous(memory_format=fmt) for a in (x, w, dy))
+        masks = {"forward": None, "backward data": [True, False, False], "backward weights": [False, True, False]}
+        mask = masks[direction]
+
+        def run(tx: Any = tx, tw: Any = tw, ty: Any = ty, mask: Any = mask) -> None:
+            with torch.no_grad():
+                if mask is None:
+                    torch.nn.functional.conv2d(tx, tw, None, stride, padding)
+                else:
+                    torch.ops.aten.convolution_backward(
+                        ty, tx, tw, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, mask
+                    )
+
+        out[name] = run
+    return out
+
+
+def convolution(case: tuple[Any, ...], direction: str, implementation: str, rounds: int, numpy: bool) -> dict[str, Any]:
+    name, n, ic, size, oc, k, stride, padding = case
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, ic, size, size)).astype(np.float32)
+    w = (rng.standard_normal((oc, ic, k, k)) / np.sqrt(ic * k * k)).astype(np.float32)
+    out = (size + 2 * padding - k) // stride + 1
+    dy = rng.standard_normal((n, oc, out, out)).astype(np.float32)
+    attrs: dict[str, Any] = {"stride": [stride] * 2, "padding": [padding] * 4, "dilation": [1, 1], "groups": 1}
+    if implementation != "auto":
+        attrs["implementation"] = implementation
+    geometry = {"stride": stride, "padding": padding}
+    if direction == "forward":
+        ours = OneOp("conv2d", [x, w], [True, False], attrs, "nhwc")
+        check = lambda: reference.conv2d(x, w, None, **geometry)  # noqa: E731
+    else:
+        check = lambda: reference.conv2d_backward(dy, x, w, **geometry)  # noqa: E731
+        if direction == "backward data":
+            ours = OneOp("conv2d_backward_data", [dy, w], [True, False], {**attrs, "input_size": [size] * 2}, "nhwc")
+        else:
+            ours = OneOp("conv2d_backward_weights", [x, dy], [True, True], {**attrs, "kernel_size": [k] * 2}, "nhwc")
+    want = check()
+    if direction != "forward":
+        want = want[0 if direction == "backward data" else 1]
+    wrong = error(ours.result(), want)
+    if not wrong < 1e-4:
+        raise RuntimeError(f"{name} {direction} {implementation}: relative error {wrong:.1e}")
+    contenders: dict[str, Any] = {"fastcnn": ours.seconds, **_torch_conv(direction, x, w, dy, stride, padding)}
+    if numpy:
+        contenders["numpy"] = lambda: check() is None and None
+    seconds = alternate(contenders, rounds)
+    mine = seconds.pop("fastcnn")
+    numpy_time = seconds.pop("numpy", None)
+    peer = min(seconds.values(), default=None)
+    flops = 2.0 * n * oc * out * out * ic * k * k
+    return {
+        "name": f"{name} {direction}",
+        "implementation": ours.step["implementation"].split(":")[1],
+        "fastcnn_ms": mine * 1e3,
+        "gflops": flops / mine / 1e9,
+        "peak_share": flops / mine / fma_peak(2),
+        "torch_ms": None if peer is None else peer * 1e3,
+        "ratio": None if peer is None else peer / mine,
+        "numpy_ms": None if numpy_time is None else numpy_time * 1e3,
+        "error": wrong,
+    }
+
+
+def run(rounds: int = 7, only: str = "", implementations: tuple[str, ...] = ("auto",), numpy: bool = False) -> list[dict[str, Any]]:
+    """Measure and print the convolutions whose name contains ``only``; the rows."""
+    rows = []
+    for case in CONVOLUTIONS:
+        if only not in case[0]:
+            continue
+        for direction in ("forward", "backward data", "backward weights"):
+            for implementation in implementations:
+                try:
+                    rows.append(convolution(case, direction, implementation, rounds, numpy))
+                except ValueError as declined:
+                    print(f"{case[0]} {direction} {implementation}: {declined}")
+                    continue
+                print(table(rows[-1:], COLUMNS).splitlines()[-1], flush=True)
+    print("\n" + table(rows, COLUMNS))
+    return rows

@@ -1,0 +1,85 @@
+"""How everything here is timed: contenders take turns, each round in the same order, and medians are compared.
+
+On a shared machine the speed of both sides moves together; only figures of the same table can be compared.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastcnn import _core
+
+Contender = Callable[[], float | None]  # does the work once; returns its own seconds, or None to be timed from outside
+
+
+def fma_peak(rounds: int = 5) -> float:
+    """Measured multiply-add peak of the chosen instruction set on all threads, in FLOP/s."""
+    return max(_core.fma_peak(0.05) for _ in range(rounds))
+
+
+def alternate(contenders: dict[str, Contender], rounds: int = 7, warmup: int = 2, seconds: float = 20.0) -> dict[str, float]:
+    """Median seconds of each contender over ``rounds`` turns (fewer when ``seconds`` run out, at least three)."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    deadline = time.perf_counter() + seconds
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(warmup + rounds):
+            for name, run in contenders.items():
+                start = time.perf_counter()
+                own = run()
+                spent = time.perf_counter() - start if own is None else own
+                if turn >= warmup:
+                    times[name].append(spent)
+            if turn >= warmup + 2 and time.perf_counter() > deadline:
+                break
+    finally:
+        gc.enable()
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import numpy as np
+
+    out = {
+        "cpu": _core.cpu_name(),
+        "instruction_set": _core.isa(),
+        "threads": _core.get_num_threads(),
+        "compiler": _core.compiler(),
+        "fastcnn": _core.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "fma_peak_gflops": round(fma_peak() / 1e9, 1),
+    }
+    try:
+        import torch
+
+        out["torch"] = torch.__version__
+    except ImportError:
+        pass
+    return out
+
+
+def write_json(path: str, kind: str, rows: list[dict[str, Any]]) -> None:
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump({"benchmark": kind, "machine": machine(), "rows": rows}, f, indent=1)
+
+
+def table(rows: list[dict[str, Any]], columns: list[tuple[str, str, str]]) -> str:
+    """rows as text; columns are (key, heading, format)."""
+    cells = [[h for _, h, _ in columns]]
+    for row in rows:
+        cells.append(["-" if row.get(k) is None else format(row[k], f) for k, _, f in columns])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    out = []
+    for line in cells:
+        parts = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        out.append("  ".join(parts).rstrip())
+    return "\n".join(out)
