@@ -125,11 +125,13 @@ void choose_modes(Graph& g, const std::vector<ValueId>& outputs, const std::stri
     for (const ValueId v : n.out) g.value(v).desc.layout = layout_in(n.mode, g.desc(v));
 }
 
-Node conversion(Graph& g, ValueId from, Layout to, Mode mode, const std::string& name) {
+// copy: into memory of its own, even where the bytes are the same.
+Node conversion(Graph& g, ValueId from, Layout to, Mode mode, const std::string& name, bool copy) {
   TensorDesc d = g.desc(from);
   d.layout = to;
   Node n;
   n.op = &ops::find_op("convert");
+  if (copy) n.attrs.set("copy", std::int64_t{1});
   n.in = {from};
   n.out = {g.new_value(d)};
   n.name = name;
@@ -149,7 +151,7 @@ void place(Graph& g, std::vector<ValueId>& outputs, const std::string& layout,
     if (g.desc(v).layout == want && !copy) return v;
     for (const auto& [key, have] : made)
       if (key.first == v && key.second == want) return have;
-    placed_nodes.push_back(conversion(g, v, want, n.mode, n.name));
+    placed_nodes.push_back(conversion(g, v, want, n.mode, n.name, copy));
     made.push_back({{v, want}, placed_nodes.back().out[0]});
     return placed_nodes.back().out[0];
   };
@@ -169,7 +171,7 @@ void place(Graph& g, std::vector<ValueId>& outputs, const std::string& layout,
     const bool shared =
         g.value(v).source != Source::kNode || !readers.of[static_cast<std::size_t>(v)].empty() || !once;
     if (!placed(g.desc(v)) && !shared) continue;  // written straight into the caller's memory
-    Node n = conversion(g, v, Layout::kPlain, Mode::kChannelsLast, g.value(v).name);
+    Node n = conversion(g, v, Layout::kPlain, Mode::kChannelsLast, g.value(v).name, true);
     const auto from = std::find_if(g.nodes().begin(), g.nodes().end(), [&](const Node& m) {
       return std::find(m.out.begin(), m.out.end(), v) != m.out.end();
     });

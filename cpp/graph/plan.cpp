@@ -92,16 +92,6 @@ void Plan::find_roots() {
   for (PlannedNode& p : nodes_) {
     if (!p.view) continue;
     const ValueId from = root_[static_cast<std::size_t>(p.node->in[0])], to = p.node->out[0];
-    // An output must be memory of its own: there the view becomes a copy, made by a conversion to the same
-    // layout.
-    if (std::find(outputs_.begin(), outputs_.end(), to) != outputs_.end()) {
-      ops::Problem copy = p.problem;
-      copy.attrs.set("copy", std::int64_t{1});
-      p.choice = ops::choose(*p.node->op, copy);
-      p.view = p.choice.prepared->is_view();
-      if (p.view) throw ValueError(str("output of '", p.node->name, "' is a view and cannot be delivered"));
-      continue;
-    }
     root_[static_cast<std::size_t>(to)] = from;
   }
 }

@@ -122,6 +122,24 @@ class SameBytes : public Prepared {
   bool is_view() const override { return true; }
 };
 
+// Attr "copy": memory of its own although the bytes are the same (a plan's outputs, inputs the caller may
+// change).
+class CopyBytes : public Prepared {
+ public:
+  explicit CopyBytes(const Problem& p) : bytes_(storage_bytes(p.inputs[0])) {}
+  void run(const RunArgs& a) const override {
+    constexpr std::int64_t kItem = std::int64_t{1} << 18;
+    parallel_for((bytes_ + kItem - 1) / kItem, [&](std::int64_t item, int) {
+      std::memcpy(static_cast<std::byte*>(a.out[0]) + item * kItem,
+                  static_cast<const std::byte*>(a.in[0]) + item * kItem,
+                  static_cast<std::size_t>(std::min(kItem, bytes_ - item * kItem)));
+    });
+  }
+
+ private:
+  std::int64_t bytes_;
+};
+
 // The index of max pooling has its value's layout, whatever its type: moved by plain loops, outside any hot
 // path.
 template <class T>
@@ -159,6 +177,9 @@ bool same_place(const Problem& p) {
   return same_memory(p.inputs[0], p.inputs[0].layout, p.outputs[0].layout);
 }
 
+std::string unless_copy(const Problem& p) {
+  return same_place(p) && !changes_type(p) && p.attrs.flag("copy", false) ? "" : "no copy is asked for";
+}
 std::string unless_view(const Problem& p) {
   return same_place(p) && !changes_type(p) ? "" : "the value has to be moved";
 }
@@ -205,6 +226,7 @@ class Convert : public OpDef {
   bool batched_input(int) const override { return true; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = {
+        {"copy", unless_copy, prepare<CopyBytes>},
         {"view", unless_view,
          [](const Problem&) -> std::unique_ptr<Prepared> { return std::make_unique<SameBytes>(); }},
         {"integers", unless_integers,

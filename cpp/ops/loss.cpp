@@ -227,6 +227,7 @@ class SoftmaxCrossEntropy : public OpDef {
                                 const std::vector<ValueId>& dy) const override {
     if (dy.size() > 1 && dy[1] != kNoValue) throw ValueError("has no second gradient");
     if (dy[0] == kNoValue || !call.needs[0]) return {kNoValue, kNoValue};
+    if (g.is_one(dy[0])) return {call.outputs[1], kNoValue};
     return {g.add("scale", {call.outputs[1], dy[0]}, {})[0], kNoValue};
   }
   Cost cost(const Problem& p) const override {

@@ -50,6 +50,7 @@ class Sgd : public OpDef {
     return {};
   }
   bool batched_input(int) const override { return false; }
+  bool updates(int input) const override { return input == 0 || input == 2; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = {
         {"flat", [](const Problem&) { return std::string(); },
