@@ -1,4 +1,4 @@
-"""The oracle itself: its examples run, its gradients agree with finite differences and with float64 PyTorch."""
+"""The oracle itself: its examples run, its gradients agree with finite differences and float64 PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pkgutil
 
 import numpy as np
 import pytest
+
 from fastcnn import reference as ref
 
 GEOMETRIES = [
@@ -20,11 +21,6 @@ GEOMETRIES = [
     dict(padding="valid", dilation=(2, 1)),
     dict(padding=2, dilation=2, stride=3),
 ]
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules(ref.__path__)])

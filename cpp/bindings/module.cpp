@@ -74,6 +74,14 @@ PYBIND11_MODULE(_core, m) {
   m.def("run", &run, py::arg("op"), py::arg("inputs"), py::arg("attrs") = py::dict(),
         py::arg("layout") = "auto");
   m.def("op_names", &ops::op_names);
+  m.def(
+      "implementations",
+      [](const std::string& op) {
+        std::vector<std::string> names;
+        for (const ops::Impl& impl : ops::find_op(op).implementations()) names.emplace_back(impl.name);
+        return names;
+      },
+      py::arg("op"), "Names in the op's list, in the order of preference.");
   m.def("isa", [] { return std::string(kernels().isa); });
   m.def("vector_width", [] { return kernels().width; });
   m.def("compiled_isas", &compiled_isas);

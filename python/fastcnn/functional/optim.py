@@ -23,8 +23,8 @@ def sgd_step(
 ) -> Any:
     """One step of stochastic gradient descent on one parameter, in place, by PyTorch's formula.
 
-    ``g = grad + weight_decay * param``; ``v = momentum * v + (1 - dampening) * g``, in the first step ``v = g``;
-    ``param -= lr * (g + momentum * v if nesterov else v)``.
+    ``g = grad + weight_decay * param``; ``v = momentum * v + (1 - dampening) * g``, at first
+    ``v = g``; ``param -= lr * (g + momentum * v if nesterov else v)``.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def max_pool2d(
     out, windows = _windows(x.shape[2:], kernel_size, stride, padding, ceil_mode)
     y, index = np.zeros((n, c, *out)), np.zeros((n, c, *out), np.int64)
     for p, q, rows, cols in windows:
-        window = x[:, :, rows, cols].reshape(n, c, -1)
+        window = x[:, :, rows, cols].reshape(n, c, (rows.stop - rows.start) * (cols.stop - cols.start))
         at = window.argmax(axis=2)  # NumPy's argmax, too, takes the first maximum and the first NaN
         y[:, :, p, q] = window.max(axis=2)
         row, col = np.divmod(at, cols.stop - cols.start)
@@ -59,8 +59,8 @@ def max_pool2d_backward(
     _, index = max_pool2d(x, kernel_size, stride, padding, ceil_mode)
     n, c, h, w = x.shape
     dx = np.zeros((n * c, h * w))
-    image = np.arange(n * c)[:, None]
-    np.add.at(dx, (image, index.reshape(n * c, -1)), dy.reshape(n * c, -1))
+    image, flat = np.arange(n * c)[:, None], (n * c, dy.shape[2] * dy.shape[3])
+    np.add.at(dx, (image, index.reshape(flat)), dy.reshape(flat))
     return dx.reshape(x.shape)
 
 
