@@ -104,7 +104,7 @@ def test_summary(trained, capfd):
 def test_info(capfd):
     assert run("info") == 0
     out = capfd.readouterr().out
-    for word in ("version", "compiler", "instruction_set", "threads", "openmp", "cuda"):
+    for word in ("version", "compiler", "instruction set", "threads", "openmp", "cuda"):
         assert word in out
 
 

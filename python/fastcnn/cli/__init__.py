@@ -39,7 +39,8 @@ def explained(e: Exception) -> tuple[str, int]:
     """The line for an error and the exit status."""
     usage = getattr(e, "format_message", None)
     if usage is not None:  # a wrong use of the command line
-        return f"{usage()} (see fastcnn --help)", _USAGE
+        text = usage()  # empty where the help was printed instead
+        return f"{text} (see fastcnn --help)" if text else "", _USAGE
     if type(e).__name__ == "Abort":
         return "interrupted", _INTERRUPTED
     if isinstance(e, OSError) and e.strerror and e.filename is not None:
@@ -53,5 +54,6 @@ def explained(e: Exception) -> tuple[str, int]:
 
 def fail(message: str, status: int) -> int:
     """Print one line on stderr; the exit status again."""
-    print("fastcnn: " + " ".join(message.split()), file=sys.stderr)
+    if message:
+        print("fastcnn: " + " ".join(message.split()), file=sys.stderr)
     return status

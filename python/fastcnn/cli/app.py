@@ -113,11 +113,18 @@ def info() -> None:
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    context_settings={
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": True,
+    },
     epilog="Examples: [bold]fastcnn bench ops[/bold]  |  [bold]fastcnn bench train --help[/bold]",
 )
-def bench(context: typer.Context) -> int:
-    """Time fastcnn against NumPy and PyTorch (bench/ of the source tree): ops or train, and options."""
+def bench(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="ops or train; its own options follow")],
+) -> int:
+    """Time fastcnn against NumPy and PyTorch, with bench/ of the source tree."""
     from fastcnn.cli import commands
 
-    return commands.bench(list(context.args))
+    return commands.bench(what, list(context.args))

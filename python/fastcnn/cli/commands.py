@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,13 @@ def info() -> None:
     show.pairs(fastcnn.info())
 
 
-def bench(arguments: list[str]) -> int:
-    """Hand over to the benchmarks of the source tree."""
-    raise ValueError("the benchmarks are in bench/ of the source tree: run this from a checkout")
+def bench(what: str, arguments: list[str]) -> int:
+    """Run ``bench/WHAT.py`` of the source tree; its exit status."""
+    if what not in ("ops", "train"):
+        raise ValueError(f"bench: expected ops or train, got {what!r}")
+    folders = [*Path(__file__).resolve().parents, Path.cwd(), *Path.cwd().parents]
+    tree = next((f for f in folders if (f / "bench").is_dir() and (f / "python" / "fastcnn").is_dir()), None)
+    script = None if tree is None else tree / "bench" / f"{what}.py"
+    if script is None or not script.is_file():
+        raise FileNotFoundError(f"bench/{what}.py is not here: run this inside fastcnn's source tree")
+    return subprocess.run([sys.executable, str(script), *arguments], check=False).returncode

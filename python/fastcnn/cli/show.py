@@ -36,8 +36,13 @@ def pairs(entries: Mapping[str, Any]) -> None:
     """Names and values."""
     width = max((len(str(k)) for k in entries), default=0)
     for key, value in entries.items():
-        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        line(f"{key!s:<{width}}  {text}")
+        line(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def per_class(classes: Sequence[str], right: np.ndarray, count: np.ndarray) -> Table:

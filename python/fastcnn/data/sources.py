@@ -89,7 +89,8 @@ def open_held_out(
         raise ValueError(f"{name}: the model knows the classes {known}, the data has {got}")
     if preprocessing is not None:
         data.preprocessing = preprocessing
-    return data  # type: ignore[no-any-return]
+    opened: Dataset = data
+    return opened
 
 
 def _canonical(name: str) -> str:
