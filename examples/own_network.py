@@ -38,11 +38,8 @@ print(model.summary((1, 28, 28)))
 
 optimizer = fastcnn.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 trainer = fastcnn.Trainer(model, optimizer)
-print(
-    trainer.fit(
-        fastcnn.data.digits(), epochs=5, batch_size=32, validation_data=fastcnn.data.digits(train=False)
-    )
-)
+train, held_out = fastcnn.data.digits(), fastcnn.data.digits(train=False)
+print(trainer.fit(train, epochs=5, batch_size=32, validation_data=held_out))
 
 # The same numbers, layer by layer: forward, loss, backward, update.
 criterion = nn.CrossEntropyLoss()

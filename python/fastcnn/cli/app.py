@@ -113,18 +113,18 @@ def info() -> None:
 
 
 @app.command(
-    context_settings={
-        "allow_extra_args": True,
-        "allow_interspersed_args": False,
-        "ignore_unknown_options": True,
-    },
-    epilog="Examples: [bold]fastcnn bench ops[/bold]  |  [bold]fastcnn bench train --help[/bold]",
+    epilog="Examples: [bold]fastcnn bench ops --only resnet20[/bold]  |  "
+    "[bold]fastcnn bench train --json train.json[/bold]"
 )
 def bench(
-    context: typer.Context,
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="ops or train; its own options follow")],
-) -> int:
-    """Time fastcnn against NumPy and PyTorch, with bench/ of the source tree."""
+    what: Annotated[str, typer.Argument(metavar="ops|train", help="Single ops, or whole training steps")],
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Cases whose name contains this")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="How often the contenders alternate")] = 7,
+    numpy: Annotated[bool, typer.Option("--numpy", help="Also time the NumPy reference (ops; slow)")] = False,
+    threads: Threads = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there")] = None,
+) -> None:
+    """Time fastcnn beside PyTorch and NumPy, with bench/ of the source tree."""
     from fastcnn.cli import commands
 
-    return commands.bench(what, list(context.args))
+    commands.bench(what, only, rounds, numpy, threads, json)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -186,13 +186,22 @@ def info() -> None:
     show.pairs(fastcnn.info())
 
 
-def bench(what: str, arguments: list[str]) -> int:
-    """Run ``bench/WHAT.py`` of the source tree; its exit status."""
+def bench(what: str, only: str, rounds: int, numpy: bool, threads: int | None, json: Path | None) -> None:
+    """Run the benchmarks of the source tree; the table is printed as it grows."""
     if what not in ("ops", "train"):
         raise ValueError(f"bench: expected ops or train, got {what!r}")
     folders = [*Path(__file__).resolve().parents, Path.cwd(), *Path.cwd().parents]
-    tree = next((f for f in folders if (f / "bench").is_dir() and (f / "python" / "fastcnn").is_dir()), None)
-    script = None if tree is None else tree / "bench" / f"{what}.py"
-    if script is None or not script.is_file():
-        raise FileNotFoundError(f"bench/{what}.py is not here: run this inside fastcnn's source tree")
-    return subprocess.run([sys.executable, str(script), *arguments], check=False).returncode
+    tree = next(
+        (f for f in folders if (f / "bench" / "timing.py").is_file() and (f / "cpp" / "ops").is_dir()), None
+    )
+    if tree is None:
+        raise FileNotFoundError("bench/ is not here: run this inside fastcnn's source tree")
+    sys.path.insert(0, str(tree))
+    _use_threads(threads)
+    module: Any = importlib.import_module(f"bench.{what}")
+    if what == "ops":
+        rows = module.run(rounds, only, numpy=numpy)
+    else:
+        rows = module.run(tuple(c for c in module.CASES if only in c[0]), rounds=rounds)
+    if json is not None:
+        importlib.import_module("bench.timing").write_json(str(json), what, rows)
