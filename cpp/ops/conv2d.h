@@ -47,7 +47,8 @@ std::string wrong_layout(const Problem& p, Layout layout);
 enum class ConvDirection { kForward, kBackwardData, kBackwardWeights };
 
 // The implementations of one direction, by file.
-std::vector<Impl> conv2d_direct(ConvDirection d);  // conv2d_direct*.cpp: NHWC implicit GEMM, takes anything
+std::vector<Impl> conv2d_winograd(ConvDirection d);  // conv2d_winograd*.cpp: NHWC, 3x3 with stride 1
+std::vector<Impl> conv2d_direct(ConvDirection d);    // conv2d_direct*.cpp: NHWC implicit GEMM, takes anything
 std::vector<Impl> conv2d_interleaved(ConvDirection d);  // conv2d_interleaved.cpp: batch-interleaved values
 
 }  // namespace fastcnn::ops
