@@ -1,4 +1,5 @@
-// AVX2 + FMA: eight floats, sixteen registers. Never wider vectors here: GCC would take them through the stack.
+// AVX2 + FMA: eight floats, sixteen registers. Never wider vectors here: GCC would take them through the
+// stack.
 #pragma once
 
 #include <immintrin.h>
@@ -19,7 +20,9 @@ FASTCNN_INLINE IVec lane_mask(int n) {  // -1 in the first n lanes
 FASTCNN_INLINE Vec load(const float* p) { return (Vec)_mm256_loadu_ps(p); }
 FASTCNN_INLINE void store(float* p, Vec v) { _mm256_storeu_ps(p, (__m256)v); }
 FASTCNN_INLINE Vec load_n(const float* p, int n) { return (Vec)_mm256_maskload_ps(p, (__m256i)lane_mask(n)); }
-FASTCNN_INLINE void store_n(float* p, Vec v, int n) { _mm256_maskstore_ps(p, (__m256i)lane_mask(n), (__m256)v); }
+FASTCNN_INLINE void store_n(float* p, Vec v, int n) {
+  _mm256_maskstore_ps(p, (__m256i)lane_mask(n), (__m256)v);
+}
 FASTCNN_INLINE void stream(float* p, Vec v) { _mm256_stream_ps(p, (__m256)v); }
 FASTCNN_INLINE void stream_fence() { _mm_sfence(); }
 FASTCNN_INLINE Vec broadcast(float x) { return (Vec)_mm256_set1_ps(x); }
@@ -43,6 +46,14 @@ FASTCNN_INLINE void store_u8(std::uint8_t* p, IVec v) {
   const __m128i lo = _mm256_castsi256_si128((__m256i)v), hi = _mm256_extracti128_si256((__m256i)v, 1);
   const __m128i words = _mm_packus_epi32(lo, hi);
   _mm_storel_epi64((__m128i*)p, _mm_packus_epi16(words, words));
+}
+FASTCNN_INLINE Vec reduce_add_each(const Vec* v) {
+  __m256 s[2];
+#pragma GCC unroll 2
+  for (int g = 0; g < 2; ++g)
+    s[g] = _mm256_hadd_ps(_mm256_hadd_ps((__m256)v[4 * g], (__m256)v[4 * g + 1]),
+                          _mm256_hadd_ps((__m256)v[4 * g + 2], (__m256)v[4 * g + 3]));
+  return (Vec)(_mm256_permute2f128_ps(s[0], s[1], 0x20) + _mm256_permute2f128_ps(s[0], s[1], 0x31));
 }
 FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::ptrdiff_t ld) {
   __m256 r[8], t[8];

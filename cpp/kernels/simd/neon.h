@@ -44,6 +44,10 @@ FASTCNN_INLINE IVec load_u8(const std::uint8_t* p) { return IVec{p[0], p[1], p[2
 FASTCNN_INLINE void store_u8(std::uint8_t* p, IVec v) {
   for (int i = 0; i < kWidth; ++i) p[i] = (std::uint8_t)v[i];
 }
+FASTCNN_INLINE Vec reduce_add_each(const Vec* v) {
+  return (Vec)vpaddq_f32(vpaddq_f32((float32x4_t)v[0], (float32x4_t)v[1]),
+                         vpaddq_f32((float32x4_t)v[2], (float32x4_t)v[3]));
+}
 FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::ptrdiff_t ld) {
   const float32x4x2_t a = vtrnq_f32(vld1q_f32(s), vld1q_f32(s + ls));
   const float32x4x2_t b = vtrnq_f32(vld1q_f32(s + 2 * ls), vld1q_f32(s + 3 * ls));

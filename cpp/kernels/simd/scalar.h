@@ -48,6 +48,11 @@ FASTCNN_INLINE IVec load_u8(const std::uint8_t* p) { return IVec{p[0], p[1], p[2
 FASTCNN_INLINE void store_u8(std::uint8_t* p, IVec v) {
   for (int i = 0; i < kWidth; ++i) p[i] = (std::uint8_t)v[i];
 }
+FASTCNN_INLINE Vec reduce_add_each(const Vec* v) {
+  Vec s{};
+  for (int i = 0; i < kWidth; ++i) s[i] = (v[i][0] + v[i][2]) + (v[i][1] + v[i][3]);
+  return s;
+}
 FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::ptrdiff_t ld) {
   for (int i = 0; i < kWidth; ++i)
     for (int j = 0; j < kWidth; ++j) d[j * ld + i] = s[i * ls + j];

@@ -5,16 +5,17 @@
 //   kAccumulators              vector registers a kernel may use for sums without spilling
 //   Vec                        GCC/Clang vector of kWidth floats: + - * / and comparisons work on it
 //   IVec                       the same for int32 (a comparison's result: 0 or -1 per lane)
-//   load, store                unaligned; load_n, store_n: the first n lanes only (others read as 0 / left alone)
+//   load, store                unaligned; load_n, store_n: the first n lanes only, others read as 0 / stay
 //   stream                     store past the cache; the address must be aligned to kWidth * 4 bytes
 //   stream_fence               orders streamed stores before what follows
 //   broadcast, zero
 //   fma(a, b, c)               a * b + c
-//   vmax, vmin                 a NaN in the first operand gives the second operand (as the x86 instructions do)
+//   vmax, vmin                 a NaN in the first operand gives the second operand (as on x86)
 //   select(mask, a, b)         mask ? a : b per lane
 //   reciprocal                 1 / x to within 2 ulp
 //   round_int(x)               nearest int32;  to_float(IVec);  bits(IVec) / bits(Vec): reinterpret
 //   reduce_add, reduce_max     over lanes, in a fixed order
+//   reduce_add_each(v)         lane i: the sum over the lanes of v[i], for kWidth vectors
 //   positive_bits(v)           bit i set where v[i] > 0
 //   keep_bits(bits, v)         v where the bit is set, else 0
 //   load_u8, store_u8          kWidth bytes <-> IVec (values 0..255)
