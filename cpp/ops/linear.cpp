@@ -1,7 +1,167 @@
+// linear (y = x W^T + b) and its two backward ops: checks, shapes, backward rule, lists of implementations.
+#include "ops/linear.h"
+
+#include <utility>
+
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
+namespace {
 
-void register_linear(Registry& r) {}
+void check_matrix(const TensorDesc& d, const char* what, const char* dims) {
+  check(!d.absent, "expected ", what, ", got none");
+  if (d.dtype != DType::kFloat32) throw TypeError(str("expected float32 ", what, ", got ", name_of(d.dtype)));
+  check(d.shape.rank() == 2, "expected ", what, " of 2 dimensions ", dims, ", got ", d.shape.rank(), " (",
+        what, " ", d.shape, ")");
+}
+
+void check_weight(const TensorDesc& w) {
+  check_matrix(w, "weight", "(out features, in features)");
+  check(w.shape[0] >= 1 && w.shape[1] >= 1, "expected weight without empty dimensions, got ", w.shape);
+}
+
+void check_count(const std::vector<TensorDesc>& in, std::size_t least, std::size_t most,
+                 const char* operands) {
+  check(in.size() >= least && in.size() <= most, "expected ", operands, ", got ", in.size(), " operands");
+}
+
+TensorDesc float_desc(Shape shape, bool batched) {
+  TensorDesc d;
+  d.shape = std::move(shape);
+  d.batched = batched;
+  return d;
+}
+
+std::vector<Impl> join(LinearDirection d) {
+  std::vector<Impl> all;
+  for (const auto& part : {linear_interleaved(d), linear_plain(d)})
+    all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+class Linear : public OpDef {
+ public:
+  const char* name() const override { return "linear"; }
+  bool batched_input(int i) const override { return i == 0; }
+  std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
+    check_count(in, 2, 3, "input, weight and an optional bias");
+    const LinearParams p = linear_forward_params(in);
+    if (in.size() > 2 && !in[2].absent) {
+      if (in[2].dtype != DType::kFloat32)
+        throw TypeError(str("expected float32 bias, got ", name_of(in[2].dtype)));
+      check(in[2].shape == Shape{p.out}, "expected a bias of ", p.out, " elements, got ", in[2].shape,
+            " (weight ", in[1].shape, ")");
+    }
+    return {float_desc({p.n, p.out}, true)};
+  }
+  const std::vector<Impl>& implementations() const override {
+    static const std::vector<Impl> list = join(LinearDirection::kForward);
+    return list;
+  }
+  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
+                                const std::vector<ValueId>& dy) const override {
+    std::vector<ValueId> grads(call.inputs.size(), kNoValue);
+    if (dy[0] == kNoValue) return grads;
+    if (call.needs[0]) grads[0] = g.add("linear_backward_data", {dy[0], call.inputs[1]}, {})[0];
+    const bool bias = call.inputs.size() > 2 && call.inputs[2] != kNoValue && call.needs[2];
+    if (call.needs[1] || bias) {
+      const auto dw_db = g.add("linear_backward_weights", {call.inputs[0], dy[0]}, {});
+      if (call.needs[1]) grads[1] = dw_db[0];
+      if (bias) grads[2] = dw_db[1];
+    }
+    return grads;
+  }
+  Cost cost(const Problem& p) const override { return {2.0 * linear_forward_params(p.inputs).macs()}; }
+  bool absorbs(Role role, const Fusion& so_far, const Attrs&) const override {
+    return role == Role::kActivation && so_far.empty();
+  }
+};
+
+class LinearBackwardData : public OpDef {
+ public:
+  const char* name() const override { return "linear_backward_data"; }
+  bool batched_input(int i) const override { return i == 0; }
+  std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
+    check_count(in, 2, 2, "output gradient and weight");
+    const LinearParams p = linear_backward_data_params(in);
+    return {float_desc({p.n, p.in}, true)};
+  }
+  const std::vector<Impl>& implementations() const override {
+    static const std::vector<Impl> list = join(LinearDirection::kBackwardData);
+    return list;
+  }
+  Cost cost(const Problem& p) const override { return {2.0 * linear_backward_data_params(p.inputs).macs()}; }
+};
+
+class LinearBackwardWeights : public OpDef {
+ public:
+  const char* name() const override { return "linear_backward_weights"; }
+  bool batched_input(int i) const override { return i < 2; }
+  std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
+    check_count(in, 2, 2, "input and output gradient");
+    const LinearParams p = linear_backward_weights_params(in);
+    return {float_desc({p.out, p.in}, false), float_desc({p.out}, false)};
+  }
+  const std::vector<Impl>& implementations() const override {
+    static const std::vector<Impl> list = join(LinearDirection::kBackwardWeights);
+    return list;
+  }
+  Cost cost(const Problem& p) const override {
+    return {2.0 * linear_backward_weights_params(p.inputs).macs()};
+  }
+};
+
+}  // namespace
+
+double LinearParams::macs() const {
+  return static_cast<double>(n) * static_cast<double>(in) * static_cast<double>(out);
+}
+
+LinearParams linear_forward_params(const std::vector<TensorDesc>& in) {
+  check_matrix(in[0], "input", "(N, features)");
+  check_weight(in[1]);
+  const Shape &x = in[0].shape, &w = in[1].shape;
+  check(x[1] == w[1], "expected ", w[1], " input features, got ", x[1], " (input ", x, ", weight ", w, ")");
+  checked_product(x[0], w[0]);
+  return {x[0], w[1], w[0]};
+}
+
+LinearParams linear_backward_data_params(const std::vector<TensorDesc>& in) {
+  check_matrix(in[0], "output gradient", "(N, features)");
+  check_weight(in[1]);
+  const Shape &dy = in[0].shape, &w = in[1].shape;
+  check(dy[1] == w[0], "expected an output gradient of ", w[0], " features, got ", dy[1],
+        " (output gradient ", dy, ", weight ", w, ")");
+  checked_product(dy[0], w[1]);
+  return {dy[0], w[1], w[0]};
+}
+
+LinearParams linear_backward_weights_params(const std::vector<TensorDesc>& in) {
+  check_matrix(in[0], "input", "(N, features)");
+  check_matrix(in[1], "output gradient", "(N, features)");
+  const Shape &x = in[0].shape, &dy = in[1].shape;
+  check(x[0] == dy[0], "expected an output gradient of ", x[0], " rows, got ", dy[0], " (input ", x,
+        ", output gradient ", dy, ")");
+  check(x[1] >= 1 && dy[1] >= 1, "expected at least one feature, got input ", x, ", output gradient ", dy);
+  checked_product(x[1], dy[1]);
+  return {x[0], x[1], dy[1]};
+}
+
+std::string linear_wrong_layout(const Problem& p, Layout layout) {
+  for (const auto* list : {&p.inputs, &p.outputs})
+    for (const TensorDesc& d : *list)
+      if (!d.absent && d.takes_layout() && !same_memory(d, d.layout, layout))
+        return str("takes ", name_of(layout), " values, got ", name_of(d.layout));
+  return "";
+}
+
+void register_linear(Registry& r) {
+  static const Linear forward;
+  static const LinearBackwardData backward_data;
+  static const LinearBackwardWeights backward_weights;
+  r.add(forward);
+  r.add(backward_data);
+  r.add(backward_weights);
+}
 
 }  // namespace fastcnn::ops
