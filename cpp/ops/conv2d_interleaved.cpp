@@ -1,8 +1,282 @@
-// The batch-interleaved implementations of the three convolution ops.
+// The batch-interleaved implementations of the three convolution ops: block ops on [C][H][W][B].
+#include <algorithm>
+#include <cstring>
+
+#include "core/parallel.h"
+#include "kernels/interleaved.h"
+#include "kernels/table.h"
+#include "ops/block.h"
 #include "ops/conv2d.h"
 
 namespace fastcnn::ops {
+namespace {
 
-std::vector<Impl> conv2d_interleaved(ConvDirection d) { return {}; }
+const float* floats(const void* p) { return static_cast<const float*>(p); }
+float* floats(void* p) { return static_cast<float*>(p); }
+
+// Rows are convolved, finished and pooled one after the other, so that each step finds them in cache.
+class InterleavedForward final : public BlockOp {
+ public:
+  explicit InterleavedForward(const Problem& p)
+      : BlockOp(p),
+        params_(conv_forward_params(p.attrs, p.inputs)),
+        at_(conv_operands(p)),
+        act_(static_cast<Act>(p.fusion.activation)) {
+    const std::int64_t width = kernels().width;
+    conv_.sum = params_.gic(), conv_.out = params_.goc();
+    conv_.in_h = params_.ih, conv_.in_w = params_.iw;
+    conv_.rows = params_.oh, conv_.cols = params_.ow;
+    conv_.y_c = params_.oh * params_.ow * width, conv_.y_row = params_.ow * width, conv_.y_col = width;
+    conv_.row0 = -params_.pt, conv_.row_step = params_.sh, conv_.tap_row = params_.dh;
+    conv_.col0 = -params_.pl, conv_.col_step = params_.sw, conv_.tap_col = params_.dw;
+    conv_.kh = params_.kh, conv_.kw = params_.kw;
+    conv_.w_q = 1, conv_.w_r = params_.kw, conv_.w_c = params_.kh * params_.kw,
+    conv_.w_o = conv_.sum * conv_.w_c;
+    kernels().interleaved->plan(&conv_);
+    plan_pool(p.fusion.pool);
+  }
+
+  std::size_t local_bytes() const override {
+    if (pool_kind_ == PoolSpec::kNone || at_.unpooled >= 0) return 0;
+    return static_cast<std::size_t>(params_.oc * conv_.y_c) * sizeof(float);
+  }
+
+  void block(const BlockArgs& a) const override {
+    const float* const residual = at_.residual >= 0 ? floats(a.in[at_.residual]) : nullptr;
+    float* y = floats(a.out[0]);
+    if (pool_kind_ != PoolSpec::kNone)
+      y = at_.unpooled >= 0 ? floats(a.out[at_.unpooled]) : reinterpret_cast<float*>(a.local);
+    if (!residual && act_ == Act::kNone && pool_kind_ == PoolSpec::kNone) {
+      rows(a, y, 0, params_.oh);
+      return;
+    }
+    for (std::int64_t i = 0; i < params_.oh; ++i) {
+      rows(a, y, i, i + 1);
+      for (std::int64_t o = 0; o < params_.oc; ++o) {
+        const std::ptrdiff_t at = o * conv_.y_c + i * conv_.y_row;
+        kernels().interleaved->finish(y + at, residual ? residual + at : nullptr, conv_.y_row, act_);
+      }
+      if (pool_kind_ != PoolSpec::kNone) pool_row_ending_at(i, y, floats(a.out[0]));
+    }
+  }
+
+  std::string detail() const override {
+    const IlConv::Section& s = conv_.sections[1];
+    return str("tile ", s.channels, " channels x ", s.pixels, " pixels");
+  }
+
+ private:
+  void plan_pool(const PoolSpec& pool) {
+    pool_kind_ = pool.kind;
+    if (pool.kind == PoolSpec::kNone) return;
+    pool_.max = pool.kind == PoolSpec::kMax;
+    pool_.kh = pool.kernel[0], pool_.kw = pool.kernel[1], pool_.sw = pool.stride[1];
+    pool_stride_ = pool.stride[0];
+    pool_.in_w = params_.ow;
+    pool_.out_w = (params_.ow - pool_.kw) / pool_.sw + 1;
+    pool_rows_ = (params_.oh - pool_.kh) / pool_stride_ + 1;
+  }
+
+  void rows(const BlockArgs& a, float* y, std::int64_t first, std::int64_t last) const {
+    const std::int64_t plane = params_.ih * params_.iw * kernels().width;
+    for (std::int64_t g = 0; g < params_.groups; ++g) {
+      const std::int64_t o = g * conv_.out;
+      kernels().interleaved->conv_rows(
+          conv_, floats(a.in[0]) + g * conv_.sum * plane, floats(a.in[1]) + o * conv_.w_o,
+          at_.bias >= 0 ? floats(a.in[at_.bias]) + o : nullptr, y + o * conv_.y_c, first, last);
+    }
+  }
+
+  // The pooled row whose window ends with row i of y, if there is one.
+  void pool_row_ending_at(std::int64_t i, const float* y, float* pooled) const {
+    const std::int64_t top = i - (pool_.kh - 1);
+    if (top < 0 || top % pool_stride_ != 0 || top / pool_stride_ >= pool_rows_) return;
+    const std::int64_t width = kernels().width, row = top / pool_stride_;
+    for (std::int64_t o = 0; o < params_.oc; ++o)
+      kernels().interleaved->pool_row(pool_, y + o * conv_.y_c + top * conv_.y_row,
+                                      pooled + (o * pool_rows_ + row) * pool_.out_w * width);
+  }
+
+  ConvParams params_;
+  ConvOperands at_;
+  Act act_;
+  IlConv conv_;
+  PoolSpec::Kind pool_kind_ = PoolSpec::kNone;
+  IlPool pool_;
+  std::int64_t pool_stride_ = 1, pool_rows_ = 0;
+};
+
+// dx row y takes from dy rows (y + pt - r dh) / sh where that is whole: pixels of one phase (y mod sh, x mod
+// sw) use the same taps, and each phase is a convolution of stride 1 over dy.
+class InterleavedBackwardData final : public BlockOp {
+ public:
+  explicit InterleavedBackwardData(const Problem& p)
+      : BlockOp(p), params_(conv_backward_data_params(p.attrs, p.inputs)), at_(conv_operands(p)) {
+    const std::int64_t width = kernels().width;
+    for (std::int64_t i = 0; i < std::min(params_.sh, params_.ih); ++i)
+      for (std::int64_t j = 0; j < std::min(params_.sw, params_.iw); ++j) {
+        const Taps rows(params_.kh, params_.sh, params_.dh, i + params_.pt);
+        const Taps cols(params_.kw, params_.sw, params_.dw, j + params_.pl);
+        Phase phase;
+        IlConv& c = phase.conv;
+        c.sum = params_.goc(), c.out = params_.gic();
+        c.in_h = params_.oh, c.in_w = params_.ow;
+        c.rows = (params_.ih - i + params_.sh - 1) / params_.sh;
+        c.cols = (params_.iw - j + params_.sw - 1) / params_.sw;
+        c.y_c = params_.ih * params_.iw * width;
+        c.y_row = params_.sh * params_.iw * width, c.y_col = params_.sw * width;
+        c.row0 = rows.from, c.tap_row = -rows.distance, c.kh = rows.count;
+        c.col0 = cols.from, c.tap_col = -cols.distance, c.kw = cols.count;
+        c.w_q = cols.step, c.w_r = rows.step * params_.kw;
+        c.w_o = params_.kh * params_.kw, c.w_c = params_.gic() * c.w_o;
+        phase.w = rows.first * params_.kw + cols.first;
+        phase.dx = (i * params_.iw + j) * width;
+        kernels().interleaved->plan(&c);
+        phases_.push_back(phase);
+      }
+  }
+
+  void block(const BlockArgs& a) const override {
+    const std::int64_t width = kernels().width, plane = params_.ih * params_.iw * width;
+    float* const dx = floats(a.out[0]);
+    for (std::int64_t g = 0; g < params_.groups; ++g) {
+      const float* const dy = floats(a.in[0]) + g * params_.goc() * params_.oh * params_.ow * width;
+      const float* const w = floats(a.in[1]) + g * params_.goc() * params_.gic() * params_.kh * params_.kw;
+      for (const Phase& p : phases_)
+        kernels().interleaved->conv_rows(p.conv, dy, w + p.w, nullptr, dx + g * params_.gic() * plane + p.dx,
+                                         0, p.conv.rows);
+    }
+    if (at_.residual >= 0)
+      kernels().interleaved->finish(dx, floats(a.in[at_.residual]), params_.ic * plane, Act::kNone);
+  }
+
+  std::string detail() const override {
+    const IlConv::Section& s = phases_.front().conv.sections[1];
+    return str(phases_.size(), phases_.size() == 1 ? " phase" : " phases", ", tile ", s.channels,
+               " channels x ", s.pixels, " pixels");
+  }
+
+ private:
+  // Taps r with r * dilation == at (mod stride): every step-th from `first`; `from` is the position in dy of
+  // the first one for the phase's pixel 0, later ones lie `distance` before each other.
+  struct Taps {
+    std::int64_t first = 0, step = 1, count = 0, from = 0, distance = 1;
+    Taps(std::int64_t k, std::int64_t stride, std::int64_t dilation, std::int64_t at) {
+      std::int64_t a = stride, b = dilation % stride;
+      while (b) std::swap(a %= b, b);  // a: greatest common divisor
+      step = stride / a, distance = dilation / a;
+      while (first < step && (at - first * dilation) % stride != 0) ++first;
+      if (first >= std::min(step, k)) return;
+      count = (k - first + step - 1) / step;
+      from = (at - first * dilation) / stride;
+    }
+  };
+  struct Phase {
+    IlConv conv;
+    std::ptrdiff_t w = 0, dx = 0;
+  };
+
+  ConvParams params_;
+  ConvOperands at_;
+  std::vector<Phase> phases_;
+};
+
+class InterleavedBackwardWeights final : public BlockOp {
+ public:
+  explicit InterleavedBackwardWeights(const Problem& p)
+      : BlockOp(p),
+        params_(conv_backward_weights_params(p.attrs, p.inputs)),
+        want_dw_(p.wanted.empty() || p.wanted[0]),
+        want_db_(p.wanted.size() < 2 || p.wanted[1]) {
+    conv_.ic = params_.gic(), conv_.ih = params_.ih, conv_.iw = params_.iw;
+    conv_.oc = params_.goc(), conv_.oh = params_.oh, conv_.ow = params_.ow;
+    conv_.kh = params_.kh, conv_.kw = params_.kw, conv_.sh = params_.sh, conv_.sw = params_.sw;
+    conv_.pt = params_.pt, conv_.pl = params_.pl, conv_.dh = params_.dh, conv_.dw = params_.dw;
+    kernels().interleaved->plan_weights(&conv_);
+    group_ = conv_.oc * conv_.ic * conv_.kh * conv_.kw;
+  }
+
+  // Local: the group's sums as in the partial, then the kernel's work.
+  std::size_t partial_bytes() const override {
+    return static_cast<std::size_t>(weights() + params_.oc) * sizeof(float);
+  }
+  std::size_t local_bytes() const override {
+    return align64(partial_bytes()) + static_cast<std::size_t>(conv_.work) * sizeof(float);
+  }
+  void begin(std::byte* local) const override { std::memset(local, 0, partial_bytes()); }
+  void end(std::byte* local, std::byte* partial) const override {
+    std::memcpy(partial, local, partial_bytes());
+  }
+
+  void block(const BlockArgs& a) const override {
+    const std::int64_t width = kernels().width;
+    float* const sums = reinterpret_cast<float*>(a.local);
+    float* const work = reinterpret_cast<float*>(a.local + align64(partial_bytes()));
+    for (std::int64_t g = 0; g < params_.groups; ++g)
+      kernels().interleaved->conv_weights(conv_, floats(a.in[0]) + g * conv_.ic * conv_.ih * conv_.iw * width,
+                                          floats(a.in[1]) + g * conv_.oc * conv_.oh * conv_.ow * width,
+                                          a.valid, work, want_dw_ ? sums + g * group_ : nullptr,
+                                          want_db_ ? sums + weights() + g * conv_.oc : nullptr);
+  }
+
+  void finish(const std::byte* partials, std::int64_t groups, void* const* out) const override {
+    const std::int64_t total = weights() + params_.oc, chunk = 4096;
+    const std::size_t stride = align64(partial_bytes());
+    const auto add = [&](std::int64_t item, int) {
+      for (std::int64_t i = item * chunk; i < std::min(total, (item + 1) * chunk); ++i) {
+        const bool bias = i >= weights();
+        if (bias ? !want_db_ : !want_dw_) continue;
+        float s = 0;
+        for (std::int64_t g = 0; g < groups; ++g)
+          s += reinterpret_cast<const float*>(partials + static_cast<std::size_t>(g) * stride)[i];
+        if (bias)
+          floats(out[1])[i - weights()] = s;
+        else
+          floats(out[0])[i] = s;
+      }
+    };
+    parallel_for((total + chunk - 1) / chunk, add);
+  }
+
+  std::string detail() const override {
+    return str("tile ", conv_.channels, " channels x ", conv_.columns,
+               conv_.by_taps ? " taps" : " input channels", ", strips of ", conv_.strip, " rows");
+  }
+
+ private:
+  std::int64_t weights() const { return params_.groups * group_; }
+
+  ConvParams params_;
+  bool want_dw_, want_db_;
+  IlWeights conv_;
+  std::int64_t group_ = 0;
+};
+
+std::string declines(const Problem& p) {
+  const std::string why = wrong_layout(p, Layout::kInterleaved);
+  if (!why.empty()) return why;
+  if (p.fusion.statistics) return "does not compute batch-norm statistics";
+  return "";
+}
+
+template <class P>
+Impl impl() {
+  return {"interleaved", declines,
+          [](const Problem& p) -> std::unique_ptr<Prepared> { return std::make_unique<P>(p); }};
+}
+
+}  // namespace
+
+std::vector<Impl> conv2d_interleaved(ConvDirection d) {
+  switch (d) {
+    case ConvDirection::kForward:
+      return {impl<InterleavedForward>()};
+    case ConvDirection::kBackwardData:
+      return {impl<InterleavedBackwardData>()};
+    case ConvDirection::kBackwardWeights:
+      return {impl<InterleavedBackwardWeights>()};
+  }
+  return {};
+}
 
 }  // namespace fastcnn::ops
