@@ -86,8 +86,9 @@ void set_fixed_windows(PoolGeometry& g, PoolOp op, const Attrs& attrs, const Sha
   for (const std::int64_t s : stride)
     check(s >= 1 && s < kMaxSide, "expected stride of at least 1, got ", stride[0], "x", stride[1]);
   for (int i = 0; i < 4; ++i)
-    check(padding[i] >= 0 && padding[i] <= kernel[i % 2] / 2,
-          "expected padding of at least 0 and at most half the kernel size, got top ", padding[0], ", left ",
+    // Smaller than the kernel: every window then holds at least one pixel.
+    check(padding[i] >= 0 && padding[i] < kernel[i % 2],
+          "expected padding of at least 0 and smaller than the kernel, got top ", padding[0], ", left ",
           padding[1], ", bottom ", padding[2], ", right ", padding[3], " (kernel ", kernel[0], "x", kernel[1],
           ")");
   const bool ceil_mode = attrs.flag("ceil_mode", false);

@@ -42,7 +42,7 @@ def max_pool2d(
     kernel_size, stride : int or pair
         A stride of None is the kernel's size.
     padding : int, pair, (top, left, bottom, right), "same" or "valid"
-        Never chosen as the maximum.
+        Smaller than the kernel; never chosen as the maximum.
     ceil_mode : bool
         Also take the last window that sticks out, if it begins inside the image or the padding before it.
     return_indices : bool
@@ -207,7 +207,10 @@ def adaptive_avg_pool2d_backward(
     """
     op = "adaptive_avg_pool2d_backward"
     check_arrays(op, dy=dy)
-    attrs: dict[str, AttrValue] = {"input_size": _input_size(op, dy, input_shape)}
+    attrs: dict[str, AttrValue] = {
+        "input_size": _input_size(op, dy, input_shape),
+        "output_size": list(dy.shape[2:]),
+    }
     dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
     return dx
 
