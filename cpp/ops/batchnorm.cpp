@@ -30,7 +30,7 @@ void expect_channels(const std::vector<TensorDesc>& in, std::size_t first, std::
 // x passes through statistics of the whole batch.
 void expect_many(const Shape& x) {
   const NormFacts f = norm_facts(x);
-  check(f.count() != 1, "expected more than one value per channel to normalise over, got input ", x);
+  check(f.count() > 1, "expected more than one value per channel to normalise over, got input ", x);
 }
 
 std::vector<ValueId> spread_gradients(const Call& call, const std::vector<ValueId>& dx_dgamma_dbeta) {

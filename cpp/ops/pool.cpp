@@ -100,12 +100,6 @@ void set_fixed_windows(PoolGeometry& g, PoolOp op, const Attrs& attrs, const Sha
         g.ih + padding[0] + padding[2], "x", g.iw + padding[1] + padding[3], " (input ", x, ")");
 }
 
-Shape input_of_gradient(const Attrs& attrs, const Shape& dy) {
-  check(attrs.has("input_size"), "expected the attribute input_size");
-  const auto size = attrs.ints("input_size", 2, 1);
-  return {dy[0], dy[1], size[0], size[1]};
-}
-
 Attrs attrs_for_backward(const Call& call, const Shape& x) {
   Attrs attrs = call.attrs;
   attrs.set("input_size", std::vector<std::int64_t>{x[2], x[3]});
@@ -186,9 +180,8 @@ class PoolBackward : public OpDef {
     else
       expect_inputs(in, 1, 1, "the output's gradient");
     expect_map(in[0], "output gradient");
-    const Shape x = input_of_gradient(attrs, in[0].shape);
-    expect_map(batched_desc(x), "input");
-    const PoolGeometry g = pool_geometry(kOp, attrs, x);
+    const PoolGeometry g = pool_backward_geometry(kOp, attrs, in[0].shape);
+    const Shape x = {g.n, g.c, g.ih, g.iw};
     const Shape y = {g.n, g.c, g.oh, g.ow};
     check(in[0].shape == y, "expected an output gradient of ", y, ", got ", in[0].shape, " (input ", x, ")");
     if (kOp == PoolOp::kMax) {
@@ -206,7 +199,7 @@ class PoolBackward : public OpDef {
     return list;
   }
   Cost cost(const Problem& p) const override {
-    const PoolGeometry g = pool_geometry(kOp, p.attrs, p.outputs[0].shape);
+    const PoolGeometry g = pool_backward_geometry(kOp, p.attrs, p.inputs[0].shape);
     return {static_cast<double>(g.n * g.c) * g.taps()};
   }
 };
@@ -243,6 +236,16 @@ PoolGeometry pool_geometry(PoolOp op, const Attrs& attrs, const Shape& x) {
   check(g.kh * g.kw <= INT32_MAX, "expected fewer than 2^31 taps per window, got ", g.kh, "x", g.kw);
   checked_product(checked_product(g.n, g.c), checked_product(g.oh, g.ow));
   return g;
+}
+
+PoolGeometry pool_backward_geometry(PoolOp op, const Attrs& attrs, const Shape& dy) {
+  check(attrs.has("input_size"), "expected the attribute input_size");
+  const auto size = attrs.ints("input_size", 2, 1);
+  for (const std::int64_t s : size)
+    check(s >= 1, "expected input_size of at least 1, got ", size[0], "x", size[1]);
+  Attrs forward = attrs;
+  if (op == PoolOp::kAdaptiveAverage) forward.set("output_size", std::vector<std::int64_t>{dy[2], dy[3]});
+  return pool_geometry(op, forward, {dy[0], dy[1], size[0], size[1]});
 }
 
 void register_pool(Registry& r) {

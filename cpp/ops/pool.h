@@ -24,6 +24,9 @@ enum class PoolOp { kMax, kAverage, kGlobalAverage, kAdaptiveAverage };
 // input: NCHW shape of x. Throws ValueError as PyTorch would.
 PoolGeometry pool_geometry(PoolOp op, const Attrs& attrs, const Shape& input);
 
+// The same from the gradient of y and the attribute input_size.
+PoolGeometry pool_backward_geometry(PoolOp op, const Attrs& attrs, const Shape& dy);
+
 constexpr std::int64_t kMaxNarrowTaps = 255;  // above, an index takes int32 instead of uint8
 inline DType index_type(std::int64_t kh, std::int64_t kw) {
   return kh * kw > kMaxNarrowTaps ? DType::kInt32 : DType::kUInt8;

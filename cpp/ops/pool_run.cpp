@@ -15,8 +15,8 @@ constexpr std::int64_t kStripElements = 32768;  // of the input: enough work for
 
 template <PoolOp kOp, PoolDirection kDirection>
 PoolGeometry geometry_of(const Problem& p) {
-  const TensorDesc& x = kDirection == PoolDirection::kForward ? p.inputs[0] : p.outputs[0];
-  return pool_geometry(kOp, p.attrs, x.shape);
+  if (kDirection == PoolDirection::kForward) return pool_geometry(kOp, p.attrs, p.inputs[0].shape);
+  return pool_backward_geometry(kOp, p.attrs, p.inputs[0].shape);
 }
 
 // A geometry with the kernels' view of it and the steps from image to image.

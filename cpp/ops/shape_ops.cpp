@@ -445,8 +445,8 @@ class SubsampleBackward : public OpDef {
     const Shape x = {dy[0], dy[1], size[0], size[1]};
     expect_map(batched_desc(x), "input");
     const Grid g(attrs, x, 1);
-    check(dy[2] == g.oh && dy[3] == g.ow, "expected an output gradient of ", g.oh, "x", g.ow, " pixels, got ",
-          dy, " (input ", x, ")");
+    const Shape y = {dy[0], dy[1], g.oh, g.ow};
+    check(dy == y, "expected an output gradient of ", y, ", got ", dy, " (input ", x, ")");
     return {batched_desc(x)};
   }
   bool batched_input(int) const override { return true; }
