@@ -22,7 +22,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     path = folder / "m.safetensors"
     done = subprocess.run(
-        [sys.executable, "-m", "fastcnn", "train", "lenet5", "digits", "--epochs", "10", "--out", str(path)],
+        [sys.executable, "-m", "fastcnn", "train", "lenet5", "digits", "--epochs", "10", "--threads", "1"]
+        + ["--out", str(path)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -217,7 +218,7 @@ def test_ctrl_c_leaves_a_usable_model(tmp_path):
 def test_a_terminal_sees_progress(tmp_path):
     main_end, terminal = os.openpty()
     command = [sys.executable, "-m", "fastcnn", "train", "lenet5", "digits", "--epochs", "10"]
-    command += ["--out", str(tmp_path / "m")]
+    command += ["--threads", "1", "--out", str(tmp_path / "m")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal)
     os.close(terminal)
     seen = b""

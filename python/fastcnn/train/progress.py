@@ -35,7 +35,7 @@ class Progress:
 class ProgressBar(Progress):
     """A bar on stderr: epoch, images per second, time left, loss, accuracy."""
 
-    def __init__(self, epochs: int, images_per_epoch: int) -> None:
+    def __init__(self, epochs: int, images_per_epoch: int, terminal: bool | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -49,7 +49,7 @@ class ProgressBar(Progress):
             TextColumn("{task.fields[rate]:>9,.0f} images/s"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[figures]}"),
-            console=Console(stderr=True),
+            console=Console(stderr=True, force_terminal=terminal),
             auto_refresh=False,
             transient=True,
         )
@@ -86,5 +86,5 @@ class ProgressBar(Progress):
 def make_progress(wanted: bool | None, epochs: int, images_per_epoch: int) -> Progress:
     """A bar when wanted; by default when stderr is a terminal."""
     if sys.stderr.isatty() if wanted is None else wanted:
-        return ProgressBar(epochs, images_per_epoch)
+        return ProgressBar(epochs, images_per_epoch, wanted)
     return Progress()
