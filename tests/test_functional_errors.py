@@ -193,6 +193,12 @@ def test_sizes_are_integers(bad):
         F.conv2d(X, zeros(4, 3, 3, 3), stride=bad)
 
 
+def test_an_extra_positional_argument_does_not_slip_into_a_flag():
+    """PyTorch's max_pool2d takes a dilation after the padding."""
+    with pytest.raises(TypeError, match="max_pool2d: expected True or False for ceil_mode, got 1"):
+        F.max_pool2d(X, 2, 2, 0, 1)
+
+
 def test_labels_are_integers():
     with pytest.raises(TypeError, match="cross_entropy: expected integer labels, got float64"):
         F.cross_entropy(zeros(2, 3), [0.0, 1.0])

@@ -40,6 +40,13 @@ def integer(op: str, name: str, value: Any) -> int:
     raise TypeError(f"{op}: expected integers for {name}, got {value!r}")
 
 
+def flag(op: str, name: str, value: Any) -> int:
+    """Booleans only: an integer is an argument that slipped (PyTorch's max_pool2d has one more)."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: expected True or False for {name}, got {value!r}")
+    return int(value)
+
+
 def pair(op: str, name: str, value: Ints) -> list[int]:
     """One integer stands for height and width alike."""
     if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):

@@ -12,6 +12,7 @@ from fastcnn.functional._arguments import (
     image_size,
     is_symbolic,
     record_or_run,
+    shape_text,
 )
 
 
@@ -69,6 +70,7 @@ def batch_norm(
         return y
     if not is_symbolic(x):
         check_in_place(op, running_mean=running_mean, running_var=running_var)
+        _check_channels(op, x, weight=weight, bias=bias)  # before the statistics are updated
     attrs: dict[str, AttrValue] = {"momentum": float(momentum), "eps": float(eps)}
     mean, rstd = record_or_run("batch_norm_stats", [x, running_mean, running_var], attrs, layout)
     y = record_or_run("batch_norm_apply", [x, mean, rstd, weight, bias], {}, layout, implementation)[0]
@@ -113,3 +115,13 @@ def batch_norm_backward(
     inputs = [dy, x, running_mean, running_var, weight]
     dx, dweight, dbias = record_or_run("batch_norm_inference_backward", inputs, attrs, layout, implementation)
     return dx, dweight, dbias
+
+
+def _check_channels(op: str, x: Operand, **vectors: Operand | None) -> None:
+    image_size(op, x)
+    for name, v in vectors.items():
+        if v is not None and v.shape != x.shape[1:2]:
+            raise ValueError(
+                f"{op}: expected {name} of {x.shape[1]} channels, got {shape_text(v.shape)} "
+                f"(input {shape_text(x.shape)})"
+            )

@@ -13,6 +13,7 @@ from fastcnn.functional._arguments import (
     Operand,
     Padding,
     check_arrays,
+    flag,
     image_size,
     integer,
     is_symbolic,
@@ -131,7 +132,7 @@ def avg_pool2d(
     op = "avg_pool2d"
     check_arrays(op, x=x)
     attrs = _attrs(op, image_size(op, x), kernel_size, stride, padding, ceil_mode)
-    attrs["count_include_pad"] = int(count_include_pad)
+    attrs["count_include_pad"] = flag(op, "count_include_pad", count_include_pad)
     y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
     return y
 
@@ -159,7 +160,7 @@ def avg_pool2d_backward(
     check_arrays(op, dy=dy)
     size = _input_size(op, dy, input_shape)
     attrs = _attrs(op, size, kernel_size, stride, padding, ceil_mode)
-    attrs |= {"count_include_pad": int(count_include_pad), "input_size": size}
+    attrs |= {"count_include_pad": flag(op, "count_include_pad", count_include_pad), "input_size": size}
     dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
     return dx
 
@@ -253,8 +254,8 @@ def _attrs(
 ) -> dict[str, AttrValue]:
     kernel = pair(op, "kernel_size", kernel_size)
     s = kernel if stride is None else pair(op, "stride", stride)
-    pads = padding4(op, padding, size, kernel, s, [1, 1])
-    return {"kernel_size": kernel, "stride": s, "padding": pads, "ceil_mode": int(ceil_mode)}
+    pads, ceil = padding4(op, padding, size, kernel, s, [1, 1]), flag(op, "ceil_mode", ceil_mode)
+    return {"kernel_size": kernel, "stride": s, "padding": pads, "ceil_mode": ceil}
 
 
 def _input_size(op: str, dy: Operand, input_shape: Sequence[int]) -> list[int]:
