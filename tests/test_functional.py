@@ -224,21 +224,6 @@ def test_random_geometry(seed):
     check_op("avg_pool2d", (number(1, 3), number(1, 20), *size), **pool, count_include_pad=bool(number(0, 1)))
 
 
-def test_every_implementation_was_taken(request):
-    """A kernel that no test runs does not exist. Must stay behind the tests above."""
-    mine = [item for item in request.session.items if item.fspath == request.node.fspath]
-    everything = {name for name in globals() if name.startswith("test_")}
-    if {item.originalname for item in mine} != everything or request.session.testsfailed:
-        pytest.skip("only when the whole file has run")
-    for op in _core.op_names():
-        for name in _core.implementations(op):
-            assert (op, name) in TAKEN or op in ELSEWHERE, f"{op}:{name} ran in no test"
-
-
-# Ops without a function of their own, with the test that runs them.
-ELSEWHERE = {"convert": "every check in another layout", "fold_channel_affine": "test_fold_channel_affine"}
-
-
 # ---- values with a meaning -------------------------------------------------------------------------------
 
 
@@ -251,6 +236,17 @@ def test_batch_norm_of_values_far_from_zero(rng):
             F.batch_norm(x, mean, var, training=True, momentum=1.0)
         np.testing.assert_allclose(mean, x.astype(np.float64).mean(axis=(0, 2, 3)), rtol=1e-6)
         np.testing.assert_allclose(var, x.astype(np.float64).var(axis=(0, 2, 3), ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "interleaved"])
+def test_batch_norm_of_an_empty_batch_changes_no_statistics(layout):
+    x, mean, var = np.zeros((0, 3, 4, 4), np.float32), np.float32([1, 2, 3]), np.float32([4, 5, 6])
+    with forced(layout):
+        assert F.batch_norm(x, mean, var, training=True).shape == x.shape
+        assert (mean == [1, 2, 3]).all() and (var == [4, 5, 6]).all()
+        assert F.batch_norm(x, mean, var).shape == x.shape
+        dx, dweight, dbias = F.batch_norm_backward(x, x, np.ones(3, np.float32))
+    assert dx.shape == x.shape and (dweight == 0).all() and (dbias == 0).all()
 
 
 @pytest.mark.parametrize("isa", _core.available_isas())
@@ -417,3 +413,18 @@ def test_examples(module):
 def test_every_function_has_an_example():
     for name in F.__all__:
         assert ">>>" in getattr(F, name).__doc__, name
+
+
+def test_every_implementation_was_taken(request):
+    """A kernel that no test runs does not exist. Must stay behind the tests above."""
+    mine = [item for item in request.session.items if item.fspath == request.node.fspath]
+    everything = {name for name in globals() if name.startswith("test_")}
+    if {item.originalname for item in mine} != everything or request.session.testsfailed:
+        pytest.skip("only when the whole file has run")
+    for op in _core.op_names():
+        for name in _core.implementations(op):
+            assert (op, name) in TAKEN or op in ELSEWHERE, f"{op}:{name} ran in no test"
+
+
+# Ops without a function of their own, with the test that runs them.
+ELSEWHERE = {"convert": "every check in another layout", "fold_channel_affine": "test_fold_channel_affine"}
