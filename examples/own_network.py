@@ -20,23 +20,24 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
+    """A stem, two residual blocks, a classifier."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, 16, 3, padding=1, init="he")
+        self.stem = nn.Conv2d(1, 16, 3, stride=2, padding=1, init="he")
         self.blocks = nn.Sequential(Residual(16), nn.MaxPool2d(2), Residual(16))
-        self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.linear = nn.Linear(16, 10)
+        self.linear = nn.Linear(16 * 7 * 7, 10)
 
     def forward(self, x):
-        return self.linear(self.flatten(self.pool(self.blocks(F.relu(self.stem(x))))))
+        return self.linear(self.flatten(self.blocks(F.relu(self.stem(x)))))
 
 
 fastcnn.manual_seed(0)
 model = Network()
 print(model.summary((1, 28, 28)))
 
-optimizer = fastcnn.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+optimizer = fastcnn.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
 trainer = fastcnn.Trainer(model, optimizer)
 train, held_out = fastcnn.data.digits(), fastcnn.data.digits(train=False)
 print(trainer.fit(train, epochs=5, batch_size=32, validation_data=held_out))

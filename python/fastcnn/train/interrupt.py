@@ -18,19 +18,21 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._installed = False
         self._before: Any = None
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._on_signal)
+            self._installed = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        if self._installed:  # None: a handler that Python did not set and cannot put back
+            signal.signal(signal.SIGINT, signal.SIG_DFL if self._before is None else self._before)
+            self._installed = False
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

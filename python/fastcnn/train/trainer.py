@@ -148,15 +148,14 @@ class Trainer:
             try:
                 for _ in range(epochs):
                     record = self._train_epoch(run, stop, shown)
-                    if stop.requested:
-                        history.interrupted = True
-                    elif held_out is not None:
+                    if held_out is not None and not stop.requested:
                         begun = time.perf_counter()
                         measured = self.evaluate(held_out)
                         seconds = time.perf_counter() - begun
                         record = dataclasses.replace(record, validation=measured, validation_seconds=seconds)
                     history.epochs.append(record)
                     shown.epoch(record)
+                    history.interrupted = stop.requested
                     if any([callback(record) is True for callback in callbacks]) or stop.requested:
                         break
             finally:
