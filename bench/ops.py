@@ -44,7 +44,9 @@ COLUMNS = [
 class OneOp:
     """A plan of a single op: its time is its step's alone, conversions left out."""
 
-    def __init__(self, op: str, inputs: list[np.ndarray], batched: list[bool], attrs: dict[str, Any], layout: str) -> None:
+    def __init__(
+        self, op: str, inputs: list[np.ndarray], batched: list[bool], attrs: dict[str, Any], layout: str
+    ) -> None:
         graph = _core.Graph()
         self.op, self.inputs, ids = op, {}, []
         for array, varies in zip(inputs, batched, strict=True):
@@ -72,7 +74,9 @@ def error(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.linalg.norm(got - want) / max(np.linalg.norm(want), 1e-30))
 
 
-def _torch_conv(direction: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, stride: int, padding: int) -> dict[str, Callable[[], None]]:
+def _torch_conv(
+    direction: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, stride: int, padding: int
+) -> dict[str, Callable[[], None]]:
     try:
         import torch
     except ImportError:
@@ -81,7 +85,11 @@ def _torch_conv(direction: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, st
     out: dict[str, Callable[[], None]] = {}
     for name, fmt in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
         tx, tw, ty = (torch.from_numpy(a).contiguous(memory_format=fmt) for a in (x, w, dy))
-        masks = {"forward": None, "backward data": [True, False, False], "backward weights": [False, True, False]}
+        masks = {
+            "forward": None,
+            "backward data": [True, False, False],
+            "backward weights": [False, True, False],
+        }
         mask = masks[direction]
 
         def run(tx: Any = tx, tw: Any = tw, ty: Any = ty, mask: Any = mask) -> None:
@@ -97,14 +105,21 @@ def _torch_conv(direction: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, st
     return out
 
 
-def convolution(case: tuple[Any, ...], direction: str, implementation: str, rounds: int, numpy: bool) -> dict[str, Any]:
+def convolution(
+    case: tuple[Any, ...], direction: str, implementation: str, rounds: int, numpy: bool
+) -> dict[str, Any]:
     name, n, ic, size, oc, k, stride, padding = case
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, ic, size, size)).astype(np.float32)
     w = (rng.standard_normal((oc, ic, k, k)) / np.sqrt(ic * k * k)).astype(np.float32)
     out = (size + 2 * padding - k) // stride + 1
     dy = rng.standard_normal((n, oc, out, out)).astype(np.float32)
-    attrs: dict[str, Any] = {"stride": [stride] * 2, "padding": [padding] * 4, "dilation": [1, 1], "groups": 1}
+    attrs: dict[str, Any] = {
+        "stride": [stride] * 2,
+        "padding": [padding] * 4,
+        "dilation": [1, 1],
+        "groups": 1,
+    }
     if implementation != "auto":
         attrs["implementation"] = implementation
     geometry = {"stride": stride, "padding": padding}
@@ -114,16 +129,23 @@ def convolution(case: tuple[Any, ...], direction: str, implementation: str, roun
     else:
         check = lambda: reference.conv2d_backward(dy, x, w, **geometry)  # noqa: E731
         if direction == "backward data":
-            ours = OneOp("conv2d_backward_data", [dy, w], [True, False], {**attrs, "input_size": [size] * 2}, "nhwc")
+            ours = OneOp(
+                "conv2d_backward_data", [dy, w], [True, False], {**attrs, "input_size": [size] * 2}, "nhwc"
+            )
         else:
-            ours = OneOp("conv2d_backward_weights", [x, dy], [True, True], {**attrs, "kernel_size": [k] * 2}, "nhwc")
+            ours = OneOp(
+                "conv2d_backward_weights", [x, dy], [True, True], {**attrs, "kernel_size": [k] * 2}, "nhwc"
+            )
     want = check()
     if direction != "forward":
         want = want[0 if direction == "backward data" else 1]
     wrong = error(ours.result(), want)
     if not wrong < 1e-4:
         raise RuntimeError(f"{name} {direction} {implementation}: relative error {wrong:.1e}")
-    contenders: dict[str, Any] = {"fastcnn": ours.seconds, **_torch_conv(direction, x, w, dy, stride, padding)}
+    contenders: dict[str, Any] = {
+        "fastcnn": ours.seconds,
+        **_torch_conv(direction, x, w, dy, stride, padding),
+    }
     if numpy:
         contenders["numpy"] = lambda: check() is None and None
     seconds = alternate(contenders, rounds)
@@ -144,7 +166,9 @@ def convolution(case: tuple[Any, ...], direction: str, implementation: str, roun
     }
 
 
-def run(rounds: int = 7, only: str = "", implementations: tuple[str, ...] = ("auto",), numpy: bool = False) -> list[dict[str, Any]]:
+def run(
+    rounds: int = 7, only: str = "", implementations: tuple[str, ...] = ("auto",), numpy: bool = False
+) -> list[dict[str, Any]]:
     """Measure and print the convolutions whose name contains ``only``; the rows."""
     rows = []
     for case in CONVOLUTIONS:

@@ -32,7 +32,11 @@ def resnet20_cifar() -> Any:
             self.stride, self.grow = stride, (outputs - inputs) // 2
 
         def forward(self, x: Any) -> Any:
-            s = x if self.grow == 0 else F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.grow, self.grow))
+            s = (
+                x
+                if self.grow == 0
+                else F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.grow, self.grow))
+            )
             y = F.relu(self.bn1(self.conv1(x)))
             return F.relu(self.bn2(self.conv2(y)) + s)
 
@@ -61,7 +65,9 @@ MODES = ("eager", "channels_last", "compile", "compile_channels_last")
 class TorchTraining:
     """PyTorch's training step of a network in one mode, on given weights and one batch."""
 
-    def __init__(self, name: str, mode: str, state: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, lr: float) -> None:
+    def __init__(
+        self, name: str, mode: str, state: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, lr: float
+    ) -> None:
         import torch
 
         net = NETS[name][0]()

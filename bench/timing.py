@@ -15,7 +15,9 @@ from typing import Any
 
 from fastcnn import _core
 
-Contender = Callable[[], float | None]  # does the work once; returns its own seconds, or None to be timed from outside
+Contender = Callable[
+    [], float | None
+]  # does the work once; returns its own seconds, or None to be timed from outside
 
 
 def fma_peak(rounds: int = 5) -> float:
@@ -23,7 +25,9 @@ def fma_peak(rounds: int = 5) -> float:
     return max(_core.fma_peak(0.05) for _ in range(rounds))
 
 
-def alternate(contenders: dict[str, Contender], rounds: int = 7, warmup: int = 2, seconds: float = 20.0) -> dict[str, float]:
+def alternate(
+    contenders: dict[str, Contender], rounds: int = 7, warmup: int = 2, seconds: float = 20.0
+) -> dict[str, float]:
     """Median seconds of each contender over ``rounds`` turns (fewer when ``seconds`` run out, at least three)."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     deadline = time.perf_counter() + seconds
@@ -80,6 +84,8 @@ def table(rows: list[dict[str, Any]], columns: list[tuple[str, str, str]]) -> st
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     out = []
     for line in cells:
-        parts = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        parts = [
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        ]
         out.append("  ".join(parts).rstrip())
     return "\n".join(out)

@@ -28,7 +28,9 @@ COLUMNS = [
 ]
 
 
-def run_case(name: str, batch: int, modes: tuple[str, ...], rounds: int, layout: str = "auto") -> dict[str, Any]:
+def run_case(
+    name: str, batch: int, modes: tuple[str, ...], rounds: int, layout: str = "auto"
+) -> dict[str, Any]:
     fastcnn.manual_seed(0)
     rng = np.random.default_rng(0)
     shape = NETS[name][1]
@@ -70,7 +72,9 @@ def run_case(name: str, batch: int, modes: tuple[str, ...], rounds: int, layout:
     return row
 
 
-def run(cases: tuple[tuple[str, int], ...] = CASES, modes: tuple[str, ...] = MODES[:3], rounds: int = 9) -> list[dict[str, Any]]:
+def run(
+    cases: tuple[tuple[str, int], ...] = CASES, modes: tuple[str, ...] = MODES[:3], rounds: int = 9
+) -> list[dict[str, Any]]:
     """Measure and print; the rows."""
     rows = []
     for name, batch in cases:

@@ -40,7 +40,9 @@ def info() -> dict[str, Any]:
         "instruction_sets_usable": _core.available_isas(),
         "instruction_set": _core.isa(),
         "threads": threads,
-        "threads_reason": why if threads == default else f"set_num_threads({threads}); default {default}, {why}",
+        "threads_reason": why
+        if threads == default
+        else f"set_num_threads({threads}); default {default}, {why}",
         "openmp": _core.openmp_runtime(),
         "cuda": False,
     }

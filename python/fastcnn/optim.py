@@ -58,7 +58,9 @@ class SGD:
         if len({id(p) for p in self.parameters}) != len(self.parameters):
             raise ValueError("SGD: a parameter was given twice")
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}")
+            raise ValueError(
+                f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}"
+            )
         self.lr, self.momentum, self.dampening = float(lr), float(momentum), float(dampening)
         self.weight_decay, self.nesterov = float(weight_decay), bool(nesterov)
         self._check()
@@ -100,7 +102,12 @@ class SGD:
             if g is None:
                 continue
             buffer = self._buffer(p)
-            ids = [trace.tensor(p), g, None if buffer is None else trace.tensor(buffer, f"momentum of {p.name}"), hyper]
+            ids = [
+                trace.tensor(p),
+                g,
+                None if buffer is None else trace.tensor(buffer, f"momentum of {p.name}"),
+                hyper,
+            ]
             trace.graph.record("sgd", ids, {}, p.name, f"SGD '{p.name}'")
 
     def step(self) -> None:
@@ -109,11 +116,16 @@ class SGD:
         for p in self.parameters:
             if p.requires_grad and p.grad is not None:
                 if p.grad.shape != p.shape:
-                    raise ValueError(f"SGD: gradient of '{p.name}' has shape {p.grad.shape}, expected {p.shape}")
+                    raise ValueError(
+                        f"SGD: gradient of '{p.name}' has shape {p.grad.shape}, expected {p.shape}"
+                    )
         for p in self.parameters:
             if p.requires_grad and p.grad is not None:
                 grad = np.ascontiguousarray(p.grad, np.float32)
-                _core.run("sgd", [p.data, grad, None if self.momentum <= 0 else self._buffer(p).numpy(), self._hyper])
+                _core.run(
+                    "sgd",
+                    [p.data, grad, None if self.momentum <= 0 else self._buffer(p).numpy(), self._hyper],
+                )
         self.end_step()
 
     def zero_grad(self) -> None:
@@ -123,7 +135,9 @@ class SGD:
     def state_dict(self) -> dict[str, Any]:
         """Hyperparameters, the number of steps taken, and the momentum buffers in the order of the parameters."""
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "steps")
-        buffers = [self.buffers[id(p)].numpy().copy() if id(p) in self.buffers else None for p in self.parameters]
+        buffers = [
+            self.buffers[id(p)].numpy().copy() if id(p) in self.buffers else None for p in self.parameters
+        ]
         return {**{n: getattr(self, n) for n in names}, "buffers": buffers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

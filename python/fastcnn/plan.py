@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,23 @@ class Plan:
     def describe(self) -> str:
         """Steps, then buffers, then the sum of memory, as a table."""
         steps = self.steps
-        lines = [f"plan: {len(steps)} steps in {len({s['launch'] for s in steps})} launches, {self.core.threads} threads"]
-        rows = [("launch", "layer", "implementation", "fused", "layout", "output", "MFLOP", "MB")]
+        lines = [
+            f"plan: {len(steps)} steps in {len({s['launch'] for s in steps})} launches, {self.core.threads} threads"
+        ]
+        rows: list[tuple[str, ...]] = [
+            ("launch", "layer", "implementation", "fused", "layout", "output", "MFLOP", "MB")
+        ]
         rows += [(*_step_cells(s), f"{s['flops'] / 1e6:.2f}", f"{s['bytes'] / 1e6:.2f}") for s in steps]
         lines += _table(rows, right=2)
         rows = [("buffer of", "shape", "layout", "place", "offset", "bytes", "from", "to")]
         rows += [
-            (b["layer"], b["shape"], b["layout"], b["place"], *(str(b[k]) for k in ("offset", "bytes", "first", "last")))
+            (
+                b["layer"],
+                b["shape"],
+                b["layout"],
+                b["place"],
+                *(str(b[k]) for k in ("offset", "bytes", "first", "last")),
+            )
             for b in self.buffers
         ]
         lines += ["", *_table(rows, right=4)]
@@ -96,10 +107,16 @@ class Profile(str):
         measured = []
         for step, t in zip(steps, seconds.tolist(), strict=True):
             rate = 1e-9 / t if t > 0 else 0.0
-            measured.append({**step, "seconds": t, "gflops": step["flops"] * rate, "gbytes": step["bytes"] * rate})
-        rows = [("launch", "layer", "implementation", "fused", "layout", "output", "us", "GFLOP/s", "GB/s")]
+            measured.append(
+                {**step, "seconds": t, "gflops": step["flops"] * rate, "gbytes": step["bytes"] * rate}
+            )
+        rows: list[tuple[str, ...]] = [
+            ("launch", "layer", "implementation", "fused", "layout", "output", "us", "GFLOP/s", "GB/s")
+        ]
         for s in measured:
-            rows.append((*_step_cells(s), f"{s['seconds'] * 1e6:.1f}", f"{s['gflops']:.1f}", f"{s['gbytes']:.1f}"))
+            rows.append(
+                (*_step_cells(s), f"{s['seconds'] * 1e6:.1f}", f"{s['gflops']:.1f}", f"{s['gbytes']:.1f}")
+            )
         total = float(seconds.sum())
         self = super().__new__(cls, "\n".join([*_table(rows, right=3), f"total: {total * 1e3:.3f} ms"]))
         self.steps, self.seconds = measured, total
@@ -112,11 +129,13 @@ def _step_cells(s: dict[str, Any]) -> tuple[str, ...]:
     return launch, s["layer"], name, s["fused"], s["layout"], s["output"]
 
 
-def _table(rows: list[tuple[str, ...]], right: int) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]], right: int) -> list[str]:
     """Columns padded to their widest cell; the last ``right`` columns are numbers."""
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     left = len(widths) - right
     return [
-        "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))).rstrip()
+        "  ".join(
+            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
+        ).rstrip()
         for r in rows
     ]

@@ -96,7 +96,10 @@ class ForwardBackward:
                 p.grad = p.grad + g
             elif g is not None or not accumulate:
                 p.grad = g
-        dx = [np.zeros(s, np.float32) if g is None else g for s, g in zip(self.shapes, grads[:count], strict=True)]
+        dx = [
+            np.zeros(s, np.float32) if g is None else g
+            for s, g in zip(self.shapes, grads[:count], strict=True)
+        ]
         return dx[0] if count == 1 else tuple(dx)
 
 
@@ -164,7 +167,11 @@ class Runner:
     def backward(self, dy: Any, accumulate: bool) -> Any:
         who = f"{type(self.module).__name__}.backward"
         if self._last is None or not self._last.plan.core.holds_forward:
-            mode = "" if self.module.training else " in training mode: eval mode keeps nothing for the backward pass"
+            mode = (
+                ""
+                if self.module.training
+                else " in training mode: eval mode keeps nothing for the backward pass"
+            )
             raise ValueError(f"{who}: call the module on an input first{mode}")
         _arguments.check_arrays(who, dy=dy)
         if dy.shape != self._last.result_shape:

@@ -18,7 +18,9 @@ Pair = int | Sequence[int]
 def _pair(layer: str, name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     items = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
     if len(items) != 2 or not all(isinstance(v, (int, np.integer)) and v >= least for v in items):
-        raise ValueError(f"{layer}: expected {name} to be one or two integers of at least {least}, got {value!r}")
+        raise ValueError(
+            f"{layer}: expected {name} to be one or two integers of at least {least}, got {value!r}"
+        )
     return int(items[0]), int(items[1])
 
 
@@ -178,7 +180,11 @@ class AdaptiveAvgPool2d(Module):
         self.output_size = _pair("AdaptiveAvgPool2d", "output_size", output_size)
 
     def forward(self, x: Any) -> Any:
-        return F.global_avg_pool2d(x) if self.output_size == (1, 1) else F.adaptive_avg_pool2d(x, self.output_size)
+        return (
+            F.global_avg_pool2d(x)
+            if self.output_size == (1, 1)
+            else F.adaptive_avg_pool2d(x, self.output_size)
+        )
 
     def config(self) -> dict[str, Any]:
         return {"output_size": self.output_size}
@@ -201,7 +207,9 @@ class BatchNorm2d(Module):
     Source: Ioffe & Szegedy 2015.
     """
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+    ) -> None:
         super().__init__()
         _positive("BatchNorm2d", num_features=num_features)
         self.num_features, self.eps, self.momentum = num_features, float(eps), float(momentum)
@@ -215,7 +223,14 @@ class BatchNorm2d(Module):
         if self.training:
             x.trace.counters.append(self.num_batches_tracked)
         return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
         )
 
     def config(self) -> dict[str, Any]:

@@ -40,7 +40,9 @@ class CrossEntropyLoss:
         name = "CrossEntropyLoss"
         _arguments.check_arrays(name, logits=logits)
         labels = _arguments.check_labels(name, labels, logits)
-        loss, self._gradient, _ = _core.run("softmax_cross_entropy", [logits, labels], {"reduction": self.reduction})
+        loss, self._gradient, _ = _core.run(
+            "softmax_cross_entropy", [logits, labels], {"reduction": self.reduction}
+        )
         return float(loss[0])
 
     def backward(self) -> np.ndarray:

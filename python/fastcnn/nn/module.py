@@ -48,7 +48,11 @@ class Module:
         if "_parameters" not in d:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting attributes")
         _state.structure_changed()
-        for kind, members in ((Parameter, d["_parameters"]), (Buffer, d["_buffers"]), (Module, d["_modules"])):
+        for kind, members in (
+            (Parameter, d["_parameters"]),
+            (Buffer, d["_buffers"]),
+            (Module, d["_modules"]),
+        ):
             if isinstance(value, kind):
                 for other in (d["_parameters"], d["_buffers"], d["_modules"], d):
                     if other is not members:

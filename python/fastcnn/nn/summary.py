@@ -54,10 +54,13 @@ def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
         )
     cells = [("layer", "kind", "output shape", "parameters", "multiply-adds")]
     cells += [
-        (r["layer"], r["kind"], shape_text(r["output"]), f"{r['parameters']:,}", f"{r['macs']:,}") for r in rows
+        (r["layer"], r["kind"], shape_text(r["output"]), f"{r['parameters']:,}", f"{r['macs']:,}")
+        for r in rows
     ]
     total, cost = model.parameter_count(), int(sum(macs.values()))
-    text = "\n".join([*_table(cells, right=2), f"input {shape_text(shape)}: {total:,} parameters, {cost:,} multiply-adds"])
+    text = "\n".join(
+        [*_table(cells, right=2), f"input {shape_text(shape)}: {total:,} parameters, {cost:,} multiply-adds"]
+    )
     out = Summary(text)
     out.rows, out.parameters, out.macs = rows, total, cost
     return out

@@ -68,7 +68,9 @@ class Trace:
 
     def __init__(self, root: Module) -> None:
         self.graph = _core.Graph()
-        self.calls: list[tuple[str, Module, tuple[int, ...]]] = []  # path, module, output shape; in order of return
+        self.calls: list[
+            tuple[str, Module, tuple[int, ...]]
+        ] = []  # path, module, output shape; in order of return
         self.outputs: list[tuple[str, Module, int]] = []
         self.input_list: list[tuple[str, tuple[int, ...], str]] = []
         self.counters: list[Buffer] = []  # to be raised by one with every training step
@@ -81,7 +83,9 @@ class Trace:
         for path, held in [*root.named_parameters(), *root.named_buffers()]:
             held.name = held.name or path
 
-    def input(self, shape: Sequence[int], dtype: str = "float32", name: str = "input", batched: bool = True) -> Value:
+    def input(
+        self, shape: Sequence[int], dtype: str = "float32", name: str = "input", batched: bool = True
+    ) -> Value:
         self.input_list.append((name, tuple(shape), dtype))
         return Value(self, self.graph.input(list(shape), dtype, batched, name))
 
