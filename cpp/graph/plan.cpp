@@ -361,7 +361,7 @@ void Plan::run(int section, std::vector<double>* seconds) {
   if (section == 0 || !loan_.data()) loan_ = ArenaLoan(static_cast<std::size_t>(arena_bytes()) + kAlignment);
   if (persistent_bytes_ > 0 && !persistent_)
     persistent_ = std::make_unique<Arena>(static_cast<std::size_t>(persistent_bytes_));
-  if (seconds) seconds->assign(nodes_.size(), 0.0);
+  if (seconds) seconds->assign(steps().size(), 0.0);
 
   bool exported = false;
   const std::uint64_t now = stamp(&exported);

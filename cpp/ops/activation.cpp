@@ -37,7 +37,7 @@ class ActivationOp : public OpDef {
   std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
     expect_inputs(in, 1, 1, "one input");
     expect_float(in[0], "input");
-    return {batched_desc(in[0].shape)};
+    return {like(in[0])};
   }
   bool batched_input(int) const override { return true; }
   const std::vector<Impl>& implementations() const override {
@@ -75,7 +75,7 @@ class ActivationBackward : public OpDef {
     activation_named(attrs.text("kind", "relu"));
     expect_float(in[0], "output gradient");
     expect_shape(in[1], "output", in[0].shape, "its gradient");
-    return {batched_desc(in[0].shape)};
+    return {like(in[0])};
   }
   bool batched_input(int) const override { return true; }
   const std::vector<Impl>& implementations() const override {

@@ -54,6 +54,10 @@ void expect_vector(const TensorDesc& d, const char* what, std::int64_t n, const 
         ")");
 }
 
+TensorDesc like(const TensorDesc& operand) {
+  return {operand.shape, DType::kFloat32, Layout::kPlain, operand.batched, false};
+}
+
 TensorDesc batched_desc(const Shape& shape, DType dtype) {
   TensorDesc d;
   d.shape = shape, d.dtype = dtype, d.batched = true;

@@ -19,6 +19,8 @@ void expect_vector(const TensorDesc& d, const char* what, std::int64_t n,
                    const TensorDesc& x);  // float32 [n]
 
 TensorDesc batched_desc(const Shape& shape, DType dtype = DType::kFloat32);
+// An elementwise result: a sum of two weight gradients is no more a batch than they are.
+TensorDesc like(const TensorDesc& operand);
 TensorDesc plain_desc(const Shape& shape, DType dtype = DType::kFloat32);
 
 // "" when every batched value of rank 2 or 4 lies in `layout` (or in the same bytes), else why not.

@@ -28,7 +28,7 @@ class Add : public OpDef {
     expect_float(in[1], "second input");
     check(in[0].shape == in[1].shape, "expected two inputs of one shape, got ", in[0].shape, " and ",
           in[1].shape);
-    return {batched_desc(in[0].shape)};
+    return {like(in[0])};
   }
   bool batched_input(int) const override { return true; }
   const std::vector<Impl>& implementations() const override {
@@ -56,7 +56,7 @@ class Scale : public OpDef {
     expect_float(in[0], "input");
     expect_float(in[1], "factor");
     check(in[1].shape.numel() == 1, "expected a factor of one element, got ", in[1].shape);
-    return {batched_desc(in[0].shape)};
+    return {like(in[0])};
   }
   bool batched_input(int i) const override { return i == 0; }
   const std::vector<Impl>& implementations() const override {
