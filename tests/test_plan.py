@@ -186,7 +186,7 @@ def test_whole_steps_equal_explicit_steps(name: str) -> None:
         close(p, q, 1e-4 if "num_batches" not in key else 0)
 
 
-@pytest.mark.parametrize("name,n", [("lenet5", 32), ("resnet20_cifar", 16)])
+@pytest.mark.parametrize("name,n", [("lenet5", 32), ("resnet20_cifar", 128)])
 @pytest.mark.parametrize("layout", ["nhwc", "auto"])
 def test_ten_training_steps_equal_pytorch(name: str, n: int, layout: str) -> None:
     torch = pytest.importorskip("torch")

@@ -125,8 +125,9 @@ class Fuser {
     if (a.dead || a.op->role(a.attrs) != Role::kActivationGrad || a.mode != n.mode || !a.fusion.empty() ||
         !n.op->absorbs(Role::kActivationGrad, n.fusion, n.attrs))
       return false;
-    for (const NodeId r : readers(masked))
-      if (r < static_cast<NodeId>(i)) return false;
+    // Who else reads the masked gradient gets it from n: if one of them stands before n, n moves to a's place.
+    const bool early = readers(masked).front() < static_cast<NodeId>(i);
+    if (early && !could_run_at(n, producer)) return false;
     Node fused = n;
     fused.in[0] = a.in[0];
     fused.in.push_back(a.in[1]);
@@ -137,7 +138,19 @@ class Fuser {
     }
     if (!feasible(fused)) return false;
     a.dead = true;
-    n = fused;
+    if (early) {
+      n.dead = true;
+      a = fused;
+    } else {
+      n = fused;
+    }
+    return true;
+  }
+
+  // Everything n reads but its first input is there before node `at`.
+  bool could_run_at(const Node& n, NodeId at) const {
+    for (std::size_t k = 1; k < n.in.size(); ++k)
+      if (n.in[k] != kNoValue && g_.value(n.in[k]).producer >= at) return false;
     return true;
   }
 
