@@ -230,13 +230,15 @@ def _checked_labels(labels: np.ndarray | Sequence[int], count: int) -> np.ndarra
 
 def shifted(images: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Each image moved by its (down, right) pixels; what comes in at the border repeats the border."""
-    n, _, h, w = images.shape
-    reach = int(np.abs(by).max(initial=0))
-    padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="edge")
+    n, c, h, w = images.shape
+    r = int(np.abs(by).max(initial=0))
+    padded = np.empty((n, c, h + 2 * r, w + 2 * r), images.dtype)
+    padded[:, :, r : r + h, r : r + w] = images
+    padded[:, :, :r], padded[:, :, r + h :] = padded[:, :, r : r + 1], padded[:, :, r + h - 1 : r + h]
+    padded[..., :r], padded[..., r + w :] = padded[..., r : r + 1], padded[..., r + w - 1 : r + w]
     out = np.empty_like(images)
-    for i in range(n):
-        top, left = reach - int(by[i, 0]), reach - int(by[i, 1])
-        out[i] = padded[i, :, top : top + h, left : left + w]
+    for i, (down, right) in enumerate(by.tolist()):
+        out[i] = padded[i, :, r - down : r - down + h, r - right : r - right + w]
     return out
 
 

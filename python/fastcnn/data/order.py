@@ -6,6 +6,8 @@ distributions built on it), so a seed means the same thing everywhere.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 __all__ = ["offsets", "permutation"]
@@ -40,6 +42,7 @@ def offsets(key: tuple[int, int], positions: np.ndarray, reach: int) -> np.ndarr
     return (sides * np.uint64(2 * reach + 1) >> np.uint64(32)).astype(np.int64) - reach
 
 
+@functools.lru_cache(maxsize=16)
 def _seed_of(key: tuple[int, int]) -> np.uint64:
     return np.uint64(_stream(key, _SHIFT).random_raw())
 

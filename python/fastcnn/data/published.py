@@ -90,7 +90,7 @@ _FASHION_MNIST = _Published(
             "t10k-labels", 1, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5148
         ),
     },
-    classes=tuple("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot".split()),
+    classes=tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")),
     preprocessing=Preprocessing(mean=(0.2860,), std=(0.3530,), glyph=1.0),
 )
 
