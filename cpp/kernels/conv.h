@@ -80,6 +80,34 @@ struct ConvWeights {
   int n_taps, ic, oc, vectors;
 };
 
+// Depthwise: a row of pixels times channels, each channel with its own taps.
+//   out[p][i] = bias[i] + sum over taps t of in[p * in_pixel + offsets[t] + i] * w[t * w_tap + i]
+struct DepthwiseRow {
+  const float* in;
+  std::ptrdiff_t in_pixel;
+  const std::ptrdiff_t* offsets;
+  int taps;
+  const float* w;  // [taps][channels padded to whole vectors]
+  std::ptrdiff_t w_tap;
+  float* out;
+  std::ptrdiff_t out_pixel;
+  const float* bias;  // or null
+  std::int64_t pixels, c;
+};
+
+//   dw[t * dw_tap + i] += sum over pixels of x[p * x_pixel + offsets[t] + i] * dy[p * dy_pixel + i]
+struct DepthwiseOuter {
+  const float* x;
+  std::ptrdiff_t x_pixel;
+  const std::ptrdiff_t* offsets;
+  int taps;
+  const float* dy;
+  std::ptrdiff_t dy_pixel;
+  float* dw;
+  std::ptrdiff_t dw_tap;
+  std::int64_t pixels, c;
+};
+
 struct ConvKernels {
   int tile[3];  // output pixels per register tile, by vectors (1, 2)
   void (*row[3])(const ConvRow&);
@@ -101,6 +129,8 @@ struct ConvKernels {
   // w = sum over `groups` packed accumulators, `group_stride` floats apart, in order.
   void (*unpack_weights)(const ConvWeights& s, const float* packed, std::ptrdiff_t group_stride, int groups,
                          float* w);
+  void (*depthwise_row)(const DepthwiseRow&);
+  void (*depthwise_outer)(const DepthwiseOuter&);
 };
 
 }  // namespace fastcnn

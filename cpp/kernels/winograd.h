@@ -75,9 +75,7 @@ struct WinogradKernels {
   void (*output)(const WinogradOutput&);
   void (*gradient)(const WinogradGradient&);
   void (*weights)(const WinogradWeights&, const float* w, float* u);
-  // dU is the sum of `groups` blocks, `group_stride` floats apart, in order.
-  void (*weight_gradient)(const WinogradWeights&, const float* du, std::ptrdiff_t group_stride, int groups,
-                          float* dw);
+  void (*weight_gradient)(const WinogradWeights&, const float* du, float* dw);
 };
 
 }  // namespace fastcnn

@@ -210,7 +210,7 @@ namespace {
 // Joins the files' lists. The order is the order of preference.
 std::vector<Impl> join(ConvDirection d) {
   std::vector<Impl> all;
-  for (const auto& part : {conv2d_interleaved(d), conv2d_winograd(d), conv2d_direct(d)})
+  for (const auto& part : {conv2d_interleaved(d), conv2d_depthwise(d), conv2d_winograd(d), conv2d_direct(d)})
     all.insert(all.end(), part.begin(), part.end());
   return all;
 }

@@ -23,7 +23,7 @@ struct ConvParams {
 
   std::int64_t gic() const { return ic / groups; }
   std::int64_t goc() const { return oc / groups; }
-  bool depthwise() const { return groups > 1 && groups == ic; }
+  bool depthwise() const { return groups == ic && groups == oc; }
   double macs() const;       // multiply-adds of any direction, taps in the padding included
   std::string text() const;  // "8x32x28x28 -> 64, 3x3 stride 1 padding 1": for refusals
 };
@@ -47,8 +47,9 @@ std::string wrong_layout(const Problem& p, Layout layout);
 enum class ConvDirection { kForward, kBackwardData, kBackwardWeights };
 
 // The implementations of one direction, by file.
-std::vector<Impl> conv2d_winograd(ConvDirection d);  // conv2d_winograd*.cpp: NHWC, 3x3 with stride 1
-std::vector<Impl> conv2d_direct(ConvDirection d);    // conv2d_direct*.cpp: NHWC implicit GEMM, takes anything
+std::vector<Impl> conv2d_depthwise(ConvDirection d);  // conv2d_depthwise.cpp: NHWC, one channel per group
+std::vector<Impl> conv2d_winograd(ConvDirection d);   // conv2d_winograd*.cpp: NHWC, 3x3 with stride 1
+std::vector<Impl> conv2d_direct(ConvDirection d);  // conv2d_direct*.cpp: NHWC implicit GEMM, takes anything
 std::vector<Impl> conv2d_interleaved(ConvDirection d);  // conv2d_interleaved.cpp: batch-interleaved values
 
 }  // namespace fastcnn::ops

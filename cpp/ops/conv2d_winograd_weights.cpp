@@ -11,10 +11,11 @@
 namespace fastcnn::ops {
 namespace {
 
-constexpr double kBlockBytes = 0.8e6;    // V and D of a group's block
-constexpr double kPrivateBytes = 2.5e6;  // a group's sums
-constexpr double kSharedBytes = 24e6;    // V and D of a shared chunk
-constexpr double kGroupMacs = 16e6;      // the least work that is worth a group
+constexpr double kBlockBytes = 0.8e6;      // V and D of a group's block
+constexpr double kPrivateBytes = 2.5e6;    // a group's sums
+constexpr double kSharedBytes = 24e6;      // V and D of a shared chunk
+constexpr double kGroupMacs = 16e6;        // the least work that is worth a group
+constexpr std::int64_t kGroupTiles = 128;  // and the least that repays clearing and adding its sums
 constexpr std::int64_t kMaxGroups = 16;
 constexpr std::int64_t kBiasParts = 32;
 
@@ -41,8 +42,9 @@ class WinogradWeightsConv : public Prepared {
     } else {
       block_ = chunk_ = winograd_block(tiles, per_tile, kBlockBytes, 1);
       const double macs = static_cast<double>(tiles) * kWinogradProducts * static_cast<double>(c.ic * c.oc);
-      while (groups_ < kMaxGroups && static_cast<double>(groups_) * kGroupMacs < macs) groups_ *= 2;
-      groups_ = std::max<std::int64_t>(1, std::min(groups_, block_ ? ceil_div(tiles, block_) : 1));
+      while (groups_ < kMaxGroups && static_cast<double>(groups_) * kGroupMacs < macs &&
+             groups_ * 2 * kGroupTiles <= tiles)
+        groups_ *= 2;
     }
     v_ = WinogradStrides(c.ic, chunk_, width);
     d_ = WinogradStrides(out_.padded(), chunk_, width);
@@ -73,6 +75,7 @@ class WinogradWeightsConv : public Prepared {
               reinterpret_cast<float*>(buffers + static_cast<std::size_t>(thread) * buffer_bytes());
           run_group(a, g, sums + g * sums_floats(), zeros, buffer);
         });
+      add_groups(sums);
       reduce(sums, static_cast<float*>(a.out[0]));
     }
     if (want_db_) {
@@ -157,6 +160,20 @@ class WinogradWeightsConv : public Prepared {
     }
   }
 
+  // Adds the groups' sums in order, in memory order: the transform jumps between 36 matrices.
+  void add_groups(float* sums) const {
+    constexpr std::int64_t kSlice = 4096;
+    if (groups_ == 1) return;
+    const std::int64_t all = kWinogradProducts * product_floats();
+    parallel_for(ceil_div(all, kSlice), [&](std::int64_t i, int) {
+      const std::int64_t n = std::min(kSlice, all - i * kSlice);
+      for (std::int64_t g = 1; g < groups_; ++g) {
+        const float* more = sums + g * sums_floats() + i * kSlice;
+        conv_.finish({sums + i * kSlice, more, n, n, 1, n, Act::kNone});
+      }
+    });
+  }
+
   void reduce(const float* sums, float* dw) const {
     constexpr std::int64_t kSlice = 8;  // input channels
     const std::int64_t slices = ceil_div(c_.ic, kSlice);
@@ -170,7 +187,6 @@ class WinogradWeightsConv : public Prepared {
                                  out_.vectors(kb),
                                  product_floats()};
       winograd_.weight_gradient(s, sums + out_.begin(kb) * c_.ic + c0 * out_.vectors(kb) * out_.width,
-                                sums_floats(), static_cast<int>(groups_),
                                 dw + (out_.begin(kb) * c_.ic + c0) * 9);
     });
   }

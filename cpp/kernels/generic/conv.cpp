@@ -54,25 +54,30 @@ void row_tile(const ConvRow& r, const float* in, float* out) {
       for (int b = 0; b < kBases; ++b) ++base[b];
     }
   }
+  // Read once: a vector store may alias anything.
   const std::ptrdiff_t os = r.out_pixel;
-  if (r.oc == NV * kWidth) {
+  const int oc = r.oc;
+  const bool whole = oc == NV * kWidth;
+  if (r.accumulate) {
 #pragma GCC unroll 28
     for (int p = 0; p < NP; ++p)
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) {
-        float* o = out + p * os + v * kWidth;
-        store(o, r.accumulate ? acc[p][v] + load(o) : acc[p][v]);
+        const float* o = out + p * os + v * kWidth;
+        acc[p][v] = acc[p][v] + (whole ? load(o) : load_first(o, oc - v * kWidth));
       }
+  }
+  if (whole) {
+#pragma GCC unroll 28
+    for (int p = 0; p < NP; ++p)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) store(out + p * os + v * kWidth, acc[p][v]);
     return;
   }
 #pragma GCC unroll 28
   for (int p = 0; p < NP; ++p)
 #pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) {
-      float* o = out + p * os + v * kWidth;
-      const int n = r.oc - v * kWidth;
-      store_first(o, r.accumulate ? acc[p][v] + load_first(o, n) : acc[p][v], n);
-    }
+    for (int v = 0; v < NV; ++v) store_first(out + p * os + v * kWidth, acc[p][v], oc - v * kWidth);
 }
 
 using RowTile = void (*)(const ConvRow&, const float*, float*);
@@ -166,7 +171,9 @@ const ConvKernels kConv = {{0, kTile<1>, kTile<2>},
                            conv_copy_pixels,
                            conv_channel_sums,
                            conv_pack_weights,
-                           conv_unpack_weights};
+                           conv_unpack_weights,
+                           depthwise_row,
+                           depthwise_outer};
 
 }  // namespace FASTCNN_ISA
 }  // namespace fastcnn

@@ -37,5 +37,9 @@ void conv_pack_weights(const ConvWeights& s, const float* w, float* packed);
 void conv_unpack_weights(const ConvWeights& s, const float* packed, std::ptrdiff_t group_stride, int groups,
                          float* w);
 
+// conv_depthwise.cpp
+void depthwise_row(const DepthwiseRow& r);
+void depthwise_outer(const DepthwiseOuter& o);
+
 }  // namespace FASTCNN_ISA
 }  // namespace fastcnn

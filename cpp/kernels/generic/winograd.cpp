@@ -8,17 +8,17 @@ namespace fastcnn {
 namespace FASTCNN_ISA {
 namespace {
 
-// row(i, r): the six addresses of row i of the patch.
+// row(i, c, at): the addresses of channel c of the six pixels in row i of the patch.
 template <class Row>
 FASTCNN_INLINE void input_tile(Row row, std::ptrdiff_t c, int n, float* v, std::ptrdiff_t product) {
   Vec half[6][6];
 #pragma GCC unroll 6
   for (int i = 0; i < 6; ++i) {
     const float* at[6];
-    row(i, at);
+    row(i, c, at);
     Vec d[6];
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; ++j) d[j] = n == kWidth ? load(at[j] + c) : load_n(at[j] + c, n);
+    for (int j = 0; j < 6; ++j) d[j] = n == kWidth ? load(at[j]) : load_n(at[j], n);
     input_1d(d, half[i]);
   }
   v += c;
@@ -28,13 +28,13 @@ FASTCNN_INLINE void input_tile(Row row, std::ptrdiff_t c, int n, float* v, std::
 #pragma GCC unroll 6
     for (int i = 0; i < 6; ++i) d[i] = half[i][j];
     input_1d(d, o);
-    float *to = opaque(v), *to3 = opaque(v + 18 * product);
+    float* to = here(v + j * product);
+    float* below = here(to + 18 * product);
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i) {
       store(to + i * 6 * product, o[i]);
-      store(to3 + i * 6 * product, o[3 + i]);
+      store(below + i * 6 * product, o[3 + i]);
     }
-    v += product;
   }
 }
 
@@ -45,33 +45,44 @@ FASTCNN_INLINE void input_channels(Row row, std::int64_t channels, float* v, std
   if (c < channels) input_tile(row, c, (int)(channels - c), v, product);
 }
 
+// -1 where 0 <= at + i < n, else 0.
+FASTCNN_INLINE void inside(std::int64_t at, std::int64_t n, std::intptr_t (&mask)[6]) {
+#pragma GCC unroll 6
+  for (int i = 0; i < 6; ++i) mask[i] = -(std::intptr_t)((std::uint64_t)(at + i) < (std::uint64_t)n);
+}
+
 void input(const WinogradInput& a) {
   const WinogradImages& im = a.images;
   for_tiles(a.tiles, [&](std::int64_t image, std::int64_t ty, std::int64_t tx, std::int64_t index) {
     const std::int64_t y = ty * 4 - a.top, x = tx * 4 - a.left;
-    const float* base = a.x + image * im.image;
+    const float* base = a.x + image * im.image + y * im.row + x * im.pixel;
     float* v = a.v.data + index * a.v.tile;
     if (y >= 0 && x >= 0 && y + 6 <= im.h && x + 6 <= im.w) {
-      base += y * im.row + x * im.pixel;
       input_channels(
-          [&](int i, const float*(&at)[6]) {
-            const float *left = opaque(base + i * im.row), *right = left + 3 * im.pixel;
+          [&](int i, std::ptrdiff_t c, const float*(&at)[6]) {
+            const float* left = here(base + i * im.row + c);
+            const float* right = left + 3 * im.pixel;
 #pragma GCC unroll 3
             for (int j = 0; j < 3; ++j) at[j] = left + j * im.pixel, at[3 + j] = right + j * im.pixel;
           },
           a.c, v, a.v.product);
       return;
     }
-    const float* pixel[36];  // those outside point at zeros
-    for (int i = 0; i < 6; ++i)
-      for (int j = 0; j < 6; ++j) {
-        const bool inside = y + i >= 0 && y + i < im.h && x + j >= 0 && x + j < im.w;
-        pixel[i * 6 + j] = inside ? base + (y + i) * im.row + (x + j) * im.pixel : a.zeros;
-      }
-    input_channels(
-        [&](int i, const float*(&at)[6]) {
+    // Pixels outside are read from the zeros.
+    std::intptr_t rows[6], cols[6], offset[36];
+    inside(y, im.h, rows);
+    inside(x, im.w, cols);
+    const std::intptr_t zeros = (std::intptr_t)a.zeros;
 #pragma GCC unroll 6
-          for (int j = 0; j < 6; ++j) at[j] = pixel[i * 6 + j];
+    for (int i = 0; i < 6; ++i)
+#pragma GCC unroll 6
+      for (int j = 0; j < 6; ++j)
+        offset[i * 6 + j] = ((std::intptr_t)(base + i * im.row + j * im.pixel) - zeros) & rows[i] & cols[j];
+    input_channels(
+        [&](int i, std::ptrdiff_t c, const float*(&at)[6]) {
+          const char* from = (const char*)(a.zeros + c);
+#pragma GCC unroll 6
+          for (int j = 0; j < 6; ++j) at[j] = (const float*)(from + offset[i * 6 + j]);
         },
         a.c, v, a.v.product);
   });
@@ -127,12 +138,15 @@ FASTCNN_INLINE void pool_tile(const WinogradOutput& a, const OutputTile& t, std:
 template <Act kAct>
 FASTCNN_INLINE void output_tile(const WinogradOutput& a, const OutputTile& t, const float* m,
                                 std::ptrdiff_t c, int n) {
+  const std::ptrdiff_t product = a.m.product;
   Vec half[4][6], o[4][4];
 #pragma GCC unroll 6
   for (int j = 0; j < 6; ++j) {
     Vec d[6], e[4];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) d[i] = load(m + (i * 6 + j) * a.m.product + c);
+    const float* from = here(m + j * product + c);
+    const float* below = here(from + 18 * product);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) d[i] = load(from + i * 6 * product), d[3 + i] = load(below + i * 6 * product);
     output_1d(d, e);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) half[i][j] = e[i];
@@ -148,9 +162,11 @@ FASTCNN_INLINE void output_tile(const WinogradOutput& a, const OutputTile& t, co
   const bool whole = t.rows == 4 && t.cols == 4 && n == kWidth;
   if (kAct == Act::kNone && whole && !a.residual && !a.pooled) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
+    for (int i = 0; i < 4; ++i) {
+      float* y = here(a.y + t.at + i * a.images.row + c);
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) store(a.y + t.at + i * a.images.row + j * a.images.pixel + c, o[i][j]);
+      for (int j = 0; j < 4; ++j) store(y + j * a.images.pixel, o[i][j]);
+    }
     return;
   }
 #pragma GCC unroll 4
@@ -191,32 +207,48 @@ void output(const WinogradOutput& a) {
   with_act(a.activation, [&](auto act) { output_tiles<decltype(act)::value>(a); });
 }
 
+// at(i, j): pixel (i, j) of dy's tile.
+template <class At>
+FASTCNN_INLINE void gradient_tile(At at, float* d, std::ptrdiff_t product) {
+  Vec half[4][6];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const Vec y[4] = {at(i, 0), at(i, 1), at(i, 2), at(i, 3)};
+    gradient_1d(y, half[i]);
+  }
+#pragma GCC unroll 6
+  for (int j = 0; j < 6; ++j) {
+    const Vec y[4] = {half[0][j], half[1][j], half[2][j], half[3][j]};
+    Vec o[6];
+    gradient_1d(y, o);
+    float* to = here(d + j * product);
+    float* below = here(to + 18 * product);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) {
+      store(to + i * 6 * product, o[i]);
+      store(below + i * 6 * product, o[3 + i]);
+    }
+  }
+}
+
 void gradient(const WinogradGradient& a) {
   const WinogradImages& im = a.images;
   for_tiles(a.tiles, [&](std::int64_t image, std::int64_t ty, std::int64_t tx, std::int64_t index) {
     const float* dy = a.dy + image * im.image + ty * 4 * im.row + tx * 4 * im.pixel;
     const int rows = at_most(im.h - ty * 4, 4), cols = at_most(im.w - tx * 4, 4);
     float* d = a.d.data + index * a.d.tile;
-    for (std::ptrdiff_t c = 0; c < a.padded; c += kWidth) {
+    std::ptrdiff_t c = 0;
+    if (rows == 4 && cols == 4)
+      for (; c + kWidth <= a.c; c += kWidth) {
+        const auto at = [&](int i, int j) { return load(dy + i * im.row + j * im.pixel + c); };
+        gradient_tile(at, d + c, a.d.product);
+      }
+    for (; c < a.padded; c += kWidth) {
       const int n = a.c - c < kWidth ? (int)(a.c - c) : kWidth;
-      Vec half[6][4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        Vec y[4], o[6];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i)
-          y[i] = i < rows && j < cols ? load_first(dy + i * im.row + j * im.pixel + c, n) : zero();
-        gradient_1d(y, o);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) half[i][j] = o[i];
-      }
-#pragma GCC unroll 6
-      for (int i = 0; i < 6; ++i) {
-        Vec o[6];
-        gradient_1d(half[i], o);
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; ++j) store(d + (i * 6 + j) * a.d.product + c, o[j]);
-      }
+      const auto at = [&](int i, int j) {
+        return i < rows && j < cols ? load_first(dy + i * im.row + j * im.pixel + c, n) : zero();
+      };
+      gradient_tile(at, d + c, a.d.product);
     }
   });
 }

@@ -9,11 +9,11 @@
 namespace fastcnn {
 namespace FASTCNN_ISA {
 
-// Hides where a pointer came from: the compiler would otherwise keep the addresses of all 36 pixels in
-// memory.
+// Makes the compiler compute an address here and now: it would otherwise work out all 36 before the loop over
+// channels and keep them in memory.
 template <class T>
-FASTCNN_INLINE T* opaque(T* p) {
-  __asm__("" : "+r"(p));
+FASTCNN_INLINE T* here(T* p) {
+  __asm__ volatile("" : "+r"(p));
   return p;
 }
 
@@ -90,8 +90,7 @@ FASTCNN_INLINE void for_tiles(const WinogradTiles& t, F&& f) {
 
 // winograd_weights.cpp
 void winograd_weights(const WinogradWeights& s, const float* w, float* u);
-void winograd_weight_gradient(const WinogradWeights& s, const float* du, std::ptrdiff_t group_stride,
-                              int groups, float* dw);
+void winograd_weight_gradient(const WinogradWeights& s, const float* du, float* dw);
 
 }  // namespace FASTCNN_ISA
 }  // namespace fastcnn

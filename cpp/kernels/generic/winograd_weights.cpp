@@ -28,19 +28,14 @@ void winograd_weights(const WinogradWeights& s, const float* w, float* u) {
     }
 }
 
-void winograd_weight_gradient(const WinogradWeights& s, const float* du, std::ptrdiff_t group_stride,
-                              int groups, float* dw) {
+void winograd_weight_gradient(const WinogradWeights& s, const float* du, float* dw) {
   for (int c = 0; c < s.ic; ++c)
     for (int v = 0; v * kWidth < s.oc; ++v) {
       const float* from = du + (c * s.vectors + v) * kWidth;
       Vec half[3][6];
       for (int j = 0; j < 6; ++j) {
         Vec m[6], o[3];
-        for (int i = 0; i < 6; ++i) {
-          const float* p = from + (i * 6 + j) * s.product;
-          m[i] = load(p);
-          for (int g = 1; g < groups; ++g) m[i] = m[i] + load(p + g * group_stride);
-        }
+        for (int i = 0; i < 6; ++i) m[i] = load(from + (i * 6 + j) * s.product);
         weight_gradient_1d(m, o);
         for (int i = 0; i < 3; ++i) half[i][j] = o[i];
       }
