@@ -10,11 +10,17 @@
 
 namespace fastcnn {
 
+// A tap of one input channel: where its factors lie, relative to the first tap's.
+struct IlTap {
+  std::int32_t x, w;    // floats
+  std::int32_t column;  // columns of x
+};
+
 // y[o][i][j] = start[o] + sum over c, r, q of
-//              w[o * w_o + c * w_c + r * w_r + q * w_q] * x[c][row0 + i * row_step + r * tap_row][col0 + j *
-//              ...]
-// with taps outside x left out. Forward: row_step is the stride; backward data: one such sum per phase of the
-// stride, with negative tap steps.
+//   w[o * w_o + c * w_c + r * w_r + q * w_q]
+//   * x[c][row0 + i * row_step + r * tap_row][col0 + j * col_step + q * tap_col]
+// with taps outside x left out. Forward: the steps are the strides; backward data: one such sum per phase of
+// the stride, with negative tap steps.
 struct IlConv {
   std::int64_t sum = 0, out = 0;                 // channels summed over, channels computed
   std::int64_t in_h = 0, in_w = 0;               // x [sum][in_h][in_w][B]
@@ -30,6 +36,8 @@ struct IlConv {
     std::int64_t begin, end;
     int channels, pixels;
   } sections[3] = {};
+  // The caller's: [kh][sum][kw], written by fill_taps(). Tap rows that lie inside x are one run of it.
+  const IlTap* taps = nullptr;
 };
 
 // dw[o][c][r][q] += sum over pixels and images of dy[o][i][j] x[c][i * sh - pt + r * dh][j * sw - pl + q *
@@ -54,6 +62,7 @@ struct IlPool {
 
 struct InterleavedKernels {
   void (*plan)(IlConv* c);
+  void (*fill_taps)(const IlConv& c, IlTap* taps);
   // Rows [first, last). start: [out] or null for zeros.
   void (*conv_rows)(const IlConv& c, const float* x, const float* w, const float* start, float* y,
                     std::int64_t first, std::int64_t last);

@@ -14,6 +14,21 @@ namespace {
 const float* floats(const void* p) { return static_cast<const float*>(p); }
 float* floats(void* p) { return static_cast<float*>(p); }
 
+// The kernel's sum with the table of taps it reads.
+struct Sum {
+  Sum() = default;
+  Sum(Sum&&) = default;  // a copy would read the other's taps
+  IlConv conv;
+  std::vector<IlTap> taps;
+
+  void plan() {
+    kernels().interleaved->plan(&conv);
+    taps.resize(static_cast<std::size_t>(conv.kh * conv.sum * conv.kw));
+    kernels().interleaved->fill_taps(conv, taps.data());
+    conv.taps = taps.data();
+  }
+};
+
 // Rows are convolved, finished and pooled one after the other, so that each step finds them in cache.
 class InterleavedForward final : public BlockOp {
  public:
@@ -23,22 +38,22 @@ class InterleavedForward final : public BlockOp {
         at_(conv_operands(p)),
         act_(static_cast<Act>(p.fusion.activation)) {
     const std::int64_t width = kernels().width;
-    conv_.sum = params_.gic(), conv_.out = params_.goc();
-    conv_.in_h = params_.ih, conv_.in_w = params_.iw;
-    conv_.rows = params_.oh, conv_.cols = params_.ow;
-    conv_.y_c = params_.oh * params_.ow * width, conv_.y_row = params_.ow * width, conv_.y_col = width;
-    conv_.row0 = -params_.pt, conv_.row_step = params_.sh, conv_.tap_row = params_.dh;
-    conv_.col0 = -params_.pl, conv_.col_step = params_.sw, conv_.tap_col = params_.dw;
-    conv_.kh = params_.kh, conv_.kw = params_.kw;
-    conv_.w_q = 1, conv_.w_r = params_.kw, conv_.w_c = params_.kh * params_.kw,
-    conv_.w_o = conv_.sum * conv_.w_c;
-    kernels().interleaved->plan(&conv_);
+    IlConv& c = sum_.conv;
+    c.sum = params_.gic(), c.out = params_.goc();
+    c.in_h = params_.ih, c.in_w = params_.iw;
+    c.rows = params_.oh, c.cols = params_.ow;
+    c.y_c = params_.oh * params_.ow * width, c.y_row = params_.ow * width, c.y_col = width;
+    c.row0 = -params_.pt, c.row_step = params_.sh, c.tap_row = params_.dh;
+    c.col0 = -params_.pl, c.col_step = params_.sw, c.tap_col = params_.dw;
+    c.kh = params_.kh, c.kw = params_.kw;
+    c.w_q = 1, c.w_r = params_.kw, c.w_c = params_.kh * params_.kw, c.w_o = c.sum * c.w_c;
+    sum_.plan();
     plan_pool(p.fusion.pool);
   }
 
   std::size_t local_bytes() const override {
     if (pool_kind_ == PoolSpec::kNone || at_.unpooled >= 0) return 0;
-    return static_cast<std::size_t>(params_.oc * conv_.y_c) * sizeof(float);
+    return static_cast<std::size_t>(params_.oc * sum_.conv.y_c) * sizeof(float);
   }
 
   void block(const BlockArgs& a) const override {
@@ -53,15 +68,15 @@ class InterleavedForward final : public BlockOp {
     for (std::int64_t i = 0; i < params_.oh; ++i) {
       rows(a, y, i, i + 1);
       for (std::int64_t o = 0; o < params_.oc; ++o) {
-        const std::ptrdiff_t at = o * conv_.y_c + i * conv_.y_row;
-        kernels().interleaved->finish(y + at, residual ? residual + at : nullptr, conv_.y_row, act_);
+        const std::ptrdiff_t at = o * sum_.conv.y_c + i * sum_.conv.y_row;
+        kernels().interleaved->finish(y + at, residual ? residual + at : nullptr, sum_.conv.y_row, act_);
       }
       if (pool_kind_ != PoolSpec::kNone) pool_row_ending_at(i, y, floats(a.out[0]));
     }
   }
 
   std::string detail() const override {
-    const IlConv::Section& s = conv_.sections[1];
+    const IlConv::Section& s = sum_.conv.sections[1];
     return str("tile ", s.channels, " channels x ", s.pixels, " pixels");
   }
 
@@ -80,10 +95,10 @@ class InterleavedForward final : public BlockOp {
   void rows(const BlockArgs& a, float* y, std::int64_t first, std::int64_t last) const {
     const std::int64_t plane = params_.ih * params_.iw * kernels().width;
     for (std::int64_t g = 0; g < params_.groups; ++g) {
-      const std::int64_t o = g * conv_.out;
+      const std::int64_t o = g * sum_.conv.out;
       kernels().interleaved->conv_rows(
-          conv_, floats(a.in[0]) + g * conv_.sum * plane, floats(a.in[1]) + o * conv_.w_o,
-          at_.bias >= 0 ? floats(a.in[at_.bias]) + o : nullptr, y + o * conv_.y_c, first, last);
+          sum_.conv, floats(a.in[0]) + g * sum_.conv.sum * plane, floats(a.in[1]) + o * sum_.conv.w_o,
+          at_.bias >= 0 ? floats(a.in[at_.bias]) + o : nullptr, y + o * sum_.conv.y_c, first, last);
     }
   }
 
@@ -93,14 +108,14 @@ class InterleavedForward final : public BlockOp {
     if (top < 0 || top % pool_stride_ != 0 || top / pool_stride_ >= pool_rows_) return;
     const std::int64_t width = kernels().width, row = top / pool_stride_;
     for (std::int64_t o = 0; o < params_.oc; ++o)
-      kernels().interleaved->pool_row(pool_, y + o * conv_.y_c + top * conv_.y_row,
+      kernels().interleaved->pool_row(pool_, y + o * sum_.conv.y_c + top * sum_.conv.y_row,
                                       pooled + (o * pool_rows_ + row) * pool_.out_w * width);
   }
 
   ConvParams params_;
   ConvOperands at_;
   Act act_;
-  IlConv conv_;
+  Sum sum_;
   PoolSpec::Kind pool_kind_ = PoolSpec::kNone;
   IlPool pool_;
   std::int64_t pool_stride_ = 1, pool_rows_ = 0;
@@ -118,7 +133,7 @@ class InterleavedBackwardData final : public BlockOp {
         const Taps rows(params_.kh, params_.sh, params_.dh, i + params_.pt);
         const Taps cols(params_.kw, params_.sw, params_.dw, j + params_.pl);
         Phase phase;
-        IlConv& c = phase.conv;
+        IlConv& c = phase.sum.conv;
         c.sum = params_.goc(), c.out = params_.gic();
         c.in_h = params_.oh, c.in_w = params_.ow;
         c.rows = (params_.ih - i + params_.sh - 1) / params_.sh;
@@ -131,8 +146,8 @@ class InterleavedBackwardData final : public BlockOp {
         c.w_o = params_.kh * params_.kw, c.w_c = params_.gic() * c.w_o;
         phase.w = rows.first * params_.kw + cols.first;
         phase.dx = (i * params_.iw + j) * width;
-        kernels().interleaved->plan(&c);
-        phases_.push_back(phase);
+        phase.sum.plan();
+        phases_.push_back(std::move(phase));
       }
   }
 
@@ -143,15 +158,15 @@ class InterleavedBackwardData final : public BlockOp {
       const float* const dy = floats(a.in[0]) + g * params_.goc() * params_.oh * params_.ow * width;
       const float* const w = floats(a.in[1]) + g * params_.goc() * params_.gic() * params_.kh * params_.kw;
       for (const Phase& p : phases_)
-        kernels().interleaved->conv_rows(p.conv, dy, w + p.w, nullptr, dx + g * params_.gic() * plane + p.dx,
-                                         0, p.conv.rows);
+        kernels().interleaved->conv_rows(p.sum.conv, dy, w + p.w, nullptr,
+                                         dx + g * params_.gic() * plane + p.dx, 0, p.sum.conv.rows);
     }
     if (at_.residual >= 0)
       kernels().interleaved->finish(dx, floats(a.in[at_.residual]), params_.ic * plane, Act::kNone);
   }
 
   std::string detail() const override {
-    const IlConv::Section& s = phases_.front().conv.sections[1];
+    const IlConv::Section& s = phases_.front().sum.conv.sections[1];
     return str(phases_.size(), phases_.size() == 1 ? " phase" : " phases", ", tile ", s.channels,
                " channels x ", s.pixels, " pixels");
   }
@@ -172,7 +187,7 @@ class InterleavedBackwardData final : public BlockOp {
     }
   };
   struct Phase {
-    IlConv conv;
+    Sum sum;
     std::ptrdiff_t w = 0, dx = 0;
   };
 
@@ -259,8 +274,24 @@ std::string declines(const Problem& p) {
   return "";
 }
 
+// Offsets of taps in x (backward data: in dy) are kept in 32 bits.
+std::string declines_far(const Problem& p, const ConvParams& q) {
+  const std::string why = declines(p);
+  if (!why.empty()) return why;
+  const double reach = static_cast<double>(std::max(q.gic(), q.goc())) *
+                       static_cast<double>(q.ih + q.pt + q.pb + q.kh * q.dh) *
+                       static_cast<double>(q.iw + q.pl + q.pr + q.kw * q.dw) * kernels().width;
+  return reach < 2e9 ? "" : str("images of ", q.ih, "x", q.iw, " are too large for its offsets");
+}
+std::string declines_forward(const Problem& p) {
+  return declines_far(p, conv_forward_params(p.attrs, p.inputs));
+}
+std::string declines_backward_data(const Problem& p) {
+  return declines_far(p, conv_backward_data_params(p.attrs, p.inputs));
+}
+
 template <class P>
-Impl impl() {
+Impl impl(std::string (*declines)(const Problem&)) {
   return {"interleaved", declines,
           [](const Problem& p) -> std::unique_ptr<Prepared> { return std::make_unique<P>(p); }};
 }
@@ -270,11 +301,11 @@ Impl impl() {
 std::vector<Impl> conv2d_interleaved(ConvDirection d) {
   switch (d) {
     case ConvDirection::kForward:
-      return {impl<InterleavedForward>()};
+      return {impl<InterleavedForward>(declines_forward)};
     case ConvDirection::kBackwardData:
-      return {impl<InterleavedBackwardData>()};
+      return {impl<InterleavedBackwardData>(declines_backward_data)};
     case ConvDirection::kBackwardWeights:
-      return {impl<InterleavedBackwardWeights>()};
+      return {impl<InterleavedBackwardWeights>(declines)};
   }
   return {};
 }

@@ -15,11 +15,12 @@ constexpr bool fits(int channels, int pixels, bool inside) {
   return channels * pixels <= kConvSums && channels * pixels + (inside ? pixels : channels) + 1 <= kRegisters;
 }
 
-// The place of one tile: x at channel 0, input row of tap row 0 and column of tap 0 (may lie outside), the
-// valid tap rows, w, start and y at its first channel and pixel.
+// The place of one tile: x, w, start and y at its first pixel and channel (and first tap, which may lie
+// outside x), the column there, and the taps whose rows lie inside.
 struct Tile {
   const float* x;
-  std::int64_t row, col, r0, r1;
+  std::int64_t col;
+  const IlTap *tap, *end;
   const float* w;
   const float* start;
   float* y;
@@ -35,56 +36,41 @@ void conv_tile(const IlConv& c, const Tile& t) {
 #pragma GCC unroll 8
     for (int j = 0; j < PT; ++j) acc[o][j] = s;
   }
-  const std::ptrdiff_t step = kUnit ? kWidth : c.col_step * kWidth, tap = c.tap_col * kWidth;
-  const std::ptrdiff_t w_o = c.w_o, w_q = c.w_q;
-  const std::int64_t kw = c.kw, in_w = c.in_w, col_step = kUnit ? 1 : c.col_step, tap_col = c.tap_col;
-  constexpr int kGroups = (OT + 3) / 4;
-  for (std::int64_t ch = 0; ch < c.sum; ++ch)
-    for (std::int64_t r = t.r0; r < t.r1; ++r) {
-      const float* const xr = t.x + (ch * c.in_h + t.row + r * c.tap_row) * in_w * kWidth;
-      const float* w[kGroups];
-#pragma GCC unroll 2
-      for (int g = 0; g < kGroups; ++g) w[g] = t.w + ch * c.w_c + r * c.w_r + 4 * g * w_o;
-      if (kInside) {
-        const float* xp = xr + t.col * kWidth;
-        for (std::int64_t q = 0; q < kw; ++q) {
-          Vec xv[PT];
+  const std::int64_t col_step = kUnit ? 1 : c.col_step, col = t.col, in_w = c.in_w;
+  const std::ptrdiff_t step = col_step * kWidth, w_o = c.w_o;
+  const float *const x = t.x, *const w = t.w;
+  for (const IlTap *tap = t.tap, *const end = t.end; tap != end; ++tap) {
+    const float *const xp = x + tap->x, *const w0 = w + tap->w, *const w4 = w0 + 4 * w_o;
+    if (kInside) {
+      Vec xv[PT];
 #pragma GCC unroll 8
-          for (int j = 0; j < PT; ++j) xv[j] = load(xp + j * step);
+      for (int j = 0; j < PT; ++j) xv[j] = load(xp + j * step);
 #pragma GCC unroll 8
-          for (int o = 0; o < OT; ++o) {
-            const Vec wv = broadcast(w[o / 4][(o % 4) * w_o]);
+      for (int o = 0; o < OT; ++o) {
+        const Vec wv = broadcast(o < 4 ? w0[o * w_o] : w4[(o - 4) * w_o]);
 #pragma GCC unroll 8
-            for (int j = 0; j < PT; ++j) acc[o][j] = fma(wv, xv[j], acc[o][j]);
-          }
-          xp += tap;
-#pragma GCC unroll 2
-          for (int g = 0; g < kGroups; ++g) w[g] += w_q;
-        }
-      } else {
-        std::int64_t col = t.col;
-        for (std::int64_t q = 0; q < kw; ++q) {
-          Vec wv[OT];
+        for (int j = 0; j < PT; ++j) acc[o][j] = fma(wv, xv[j], acc[o][j]);
+      }
+    } else {
+      Vec wv[OT];
 #pragma GCC unroll 8
-          for (int o = 0; o < OT; ++o) wv[o] = broadcast(w[o / 4][(o % 4) * w_o]);
+      for (int o = 0; o < OT; ++o) wv[o] = broadcast(o < 4 ? w0[o * w_o] : w4[(o - 4) * w_o]);
+      const std::int64_t first = col + tap->column;
 #pragma GCC unroll 8
-          for (int j = 0; j < PT; ++j) {
-            const std::int64_t at = col + j * col_step;
-            if (static_cast<std::uint64_t>(at) >= static_cast<std::uint64_t>(in_w)) continue;
-            const Vec xv = load(xr + at * kWidth);
+      for (int j = 0; j < PT; ++j) {
+        if (static_cast<std::uint64_t>(first + j * col_step) >= static_cast<std::uint64_t>(in_w)) continue;
+        const Vec xv = load(xp + j * step);
 #pragma GCC unroll 8
-            for (int o = 0; o < OT; ++o) acc[o][j] = fma(wv[o], xv, acc[o][j]);
-          }
-          col += tap_col;
-#pragma GCC unroll 2
-          for (int g = 0; g < kGroups; ++g) w[g] += w_q;
-        }
+        for (int o = 0; o < OT; ++o) acc[o][j] = fma(wv[o], xv, acc[o][j]);
       }
     }
+  }
+  float* const y = t.y;
+  const std::ptrdiff_t y_c = c.y_c, y_col = c.y_col;
 #pragma GCC unroll 8
   for (int o = 0; o < OT; ++o)
 #pragma GCC unroll 8
-    for (int j = 0; j < PT; ++j) store(t.y + o * c.y_c + j * c.y_col, acc[o][j]);
+    for (int j = 0; j < PT; ++j) store(y + o * y_c + j * y_col, acc[o][j]);
 }
 
 using TileFn = void (*)(const IlConv&, const Tile&);
@@ -138,6 +124,17 @@ void plan(IlConv* c) {
   plan_section(c->sections[2], inside.end, c->cols, c->out, false);
 }
 
+void fill_taps(const IlConv& c, IlTap* taps) {
+  for (std::int64_t r = 0; r < c.kh; ++r)
+    for (std::int64_t ch = 0; ch < c.sum; ++ch)
+      for (std::int64_t q = 0; q < c.kw; ++q) {
+        const std::int64_t x = ((ch * c.in_h + r * c.tap_row) * c.in_w + q * c.tap_col) * kWidth;
+        *taps++ = {static_cast<std::int32_t>(x),
+                   static_cast<std::int32_t>(ch * c.w_c + r * c.w_r + q * c.w_q),
+                   static_cast<std::int32_t>(q * c.tap_col)};
+      }
+}
+
 // Tap rows inside x for the output row whose tap 0 reads input row `row`.
 Range tap_rows(const IlConv& c, std::int64_t row) {
   if (c.tap_row > 0) return Range(row, c.tap_row, c.in_h, c.kh);
@@ -146,9 +143,10 @@ Range tap_rows(const IlConv& c, std::int64_t row) {
 
 void conv_rows(const IlConv& c, const float* x, const float* w, const float* start, float* y,
                std::int64_t first, std::int64_t last) {
+  const std::int64_t per_row = c.sum * c.kw;
   for (std::int64_t i = first; i < last; ++i) {
     const std::int64_t row = c.row0 + i * c.row_step;
-    const Range taps = c.kh ? tap_rows(c, row) : Range(0, 1, 0, 0);
+    const Range inside = c.kh ? tap_rows(c, row) : Range(0, 1, 0, 0);
     for (int s = 0; s < 3; ++s) {
       const IlConv::Section& section = c.sections[s];
       const TileTable& tiles = kTiles[s == 1][c.col_step == 1];
@@ -158,7 +156,8 @@ void conv_rows(const IlConv& c, const float* x, const float* w, const float* sta
         std::int64_t j = section.begin;
         for (std::int64_t b = 0; b < pixels.count; j += pixels.at(b), ++b)
           tiles.at[channels.at(a)][pixels.at(b)](
-              c, {x, row, c.col0 + j * c.col_step, taps.begin, taps.end, w + o * c.w_o,
+              c, {x + (row * c.in_w + c.col0 + j * c.col_step) * kWidth, c.col0 + j * c.col_step,
+                  c.taps + inside.begin * per_row, c.taps + inside.end * per_row, w + o * c.w_o,
                   start ? start + o : nullptr, y + o * c.y_c + i * c.y_row + j * c.y_col});
       }
     }
@@ -168,7 +167,7 @@ void conv_rows(const IlConv& c, const float* x, const float* w, const float* sta
 }  // namespace
 
 extern const InterleavedKernels kInterleaved;
-const InterleavedKernels kInterleaved = {plan,      conv_rows,  il_plan_weights, il_conv_weights,
+const InterleavedKernels kInterleaved = {plan,      fill_taps,  conv_rows, il_plan_weights, il_conv_weights,
                                          il_finish, il_pool_row};
 
 }  // namespace FASTCNN_ISA
