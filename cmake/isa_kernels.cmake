@@ -10,7 +10,8 @@ function(fastcnn_add_isa name)
   target_compile_definitions(kernels_${name} PRIVATE FASTCNN_ISA=${name} FASTCNN_ISA_${upper})
   target_compile_options(kernels_${name} PRIVATE -Wall -Wextra -Wno-unused-parameter -Wno-psabi
     -Wno-maybe-uninitialized -Wno-uninitialized
-    -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti ${ARGN})
+    -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti
+    $<$<CXX_COMPILER_ID:GNU>:-fno-version-loops-for-strides> ${ARGN})
   set_target_properties(kernels_${name} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
 endfunction()
 
