@@ -25,25 +25,63 @@ ops::Problem problem_in(const Graph& g, const Node& n, Mode mode, const std::vec
   return p;
 }
 
-double bytes_of(const ops::Problem& p) {
-  double bytes = 0;
-  for (const TensorDesc& d : p.inputs) bytes += d.absent ? 0.0 : static_cast<double>(ops::storage_bytes(d));
-  for (std::size_t i = 0; i < p.outputs.size(); ++i)
-    bytes += p.wanted[i] ? static_cast<double>(ops::storage_bytes(p.outputs[i])) : 0.0;
-  return bytes;
-}
-
-// Seconds on one core of a recent server; only ratios matter. Interleaved steps share segments: their values
-// stay in the thread's cache, so a byte costs about a quarter.
+// Seconds on one core of a recent server; only ratios matter. A value that is born and read within one
+// segment stays in the thread's cache, where a byte costs about a quarter.
 constexpr double kPeak = 170e9, kMemory = 12e9, kCache = 48e9;
 
-double seconds(const Graph& g, const Node& n, Mode mode, const std::vector<bool>& read) {
-  const ops::Problem p = problem_in(g, n, mode, read);
-  if (!ops::why_not(*n.op, p).empty()) return std::numeric_limits<double>::infinity();
-  const ops::Cost cost = n.op->cost(p);
-  const double memory = bytes_of(p) / (mode == Mode::kInterleaved ? kCache : kMemory);
-  return cost.efficiency > 0 ? std::max(cost.flops / (kPeak * cost.efficiency), memory) : memory;
+// Which segment a node could be part of if everything were interleaved: steps that need the whole batch
+// (statistics, weight gradients of fully connected layers) end one. Values that cross from one to the next go
+// through memory.
+std::vector<int> segments_of(const Graph& g, const std::vector<bool>& read) {
+  std::vector<int> segment(g.nodes().size(), 0);
+  std::vector<bool> whole(g.nodes().size(), false);
+  for (std::size_t i = 0; i < g.nodes().size(); ++i) {
+    const Node& n = g.nodes()[i];
+    if (n.dead) continue;
+    const ops::Problem p = problem_in(g, n, Mode::kInterleaved, read);
+    whole[i] = !ops::why_not(*n.op, p).empty() || !ops::blockwise(*n.op, p);
+    for (const ValueId v : n.in) {
+      const NodeId from = v == kNoValue ? kNoNode : g.value(v).producer;
+      if (from == kNoNode) continue;
+      const auto at = static_cast<std::size_t>(from);
+      segment[i] = std::max(segment[i], segment[at] + (whole[at] || whole[i] ? 1 : 0));
+    }
+  }
+  return segment;
 }
+
+class CostModel {
+ public:
+  CostModel(const Graph& g, const Readers& readers)
+      : g_(g), readers_(readers), segment_(segments_of(g, readers.read)) {}
+
+  double seconds(std::size_t i, Mode mode) const {
+    const Node& n = g_.nodes()[i];
+    const ops::Problem p = problem_in(g_, n, mode, readers_.read);
+    if (!ops::why_not(*n.op, p).empty()) return std::numeric_limits<double>::infinity();
+    double memory = 0;
+    for (std::size_t k = 0; k < n.in.size(); ++k)
+      if (n.in[k] != kNoValue) memory += transfer(n.in[k], p.inputs[k], mode);
+    for (std::size_t k = 0; k < n.out.size(); ++k)
+      if (p.wanted[k]) memory += transfer(n.out[k], p.outputs[k], mode);
+    const ops::Cost cost = n.op->cost(p);
+    return cost.efficiency > 0 ? std::max(cost.flops / (kPeak * cost.efficiency), memory) : memory;
+  }
+
+ private:
+  double transfer(ValueId v, const TensorDesc& d, Mode mode) const {
+    const NodeId from = g_.value(v).producer;
+    bool near = mode == Mode::kInterleaved && from != kNoNode;
+    if (near)
+      for (const NodeId r : readers_.of[static_cast<std::size_t>(v)])
+        near = near && segment_[static_cast<std::size_t>(r)] == segment_[static_cast<std::size_t>(from)];
+    return static_cast<double>(ops::storage_bytes(d)) / (near ? kCache : kMemory);
+  }
+
+  const Graph& g_;
+  const Readers& readers_;
+  std::vector<int> segment_;
+};
 
 // Networks have few channels at first and many later, so one cut decides: the first k forward nodes
 // interleaved, the rest channels-last; a gradient node goes with its forward node. Tries every k.
@@ -57,13 +95,13 @@ std::int64_t best_cut(const Graph& g, const Readers& readers, std::int64_t batch
   for (std::size_t i = 0; i < nodes.size(); ++i)
     if (nodes[i].forward != kNoNode) rank[i] = rank[static_cast<std::size_t>(nodes[i].forward)];
   std::vector<double> last(static_cast<std::size_t>(forward), 0.0), inter(last);
+  const CostModel model(g, readers);
   const double waste =
       static_cast<double>(lanes) / static_cast<double>(std::max<std::int64_t>(1, batch_lanes_used));
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i].dead) continue;
-    last[static_cast<std::size_t>(rank[i])] += seconds(g, nodes[i], Mode::kChannelsLast, readers.read);
-    inter[static_cast<std::size_t>(rank[i])] +=
-        seconds(g, nodes[i], Mode::kInterleaved, readers.read) * waste;
+    last[static_cast<std::size_t>(rank[i])] += model.seconds(i, Mode::kChannelsLast);
+    inter[static_cast<std::size_t>(rank[i])] += model.seconds(i, Mode::kInterleaved) * waste;
   }
   // Bytes of the values that cross a cut before rank k.
   std::vector<double> crossing(static_cast<std::size_t>(forward) + 1, 0.0);

@@ -108,4 +108,10 @@ std::string why_not(const OpDef& op, const Problem& p) {
   return first_taker(op, p, &reasons) ? "" : reasons;
 }
 
+bool blockwise(const OpDef& op, const Problem& p) {
+  std::string reasons;
+  const Impl* impl = first_taker(op, p, &reasons);
+  return impl && impl->prepare(p)->as_block_op();
+}
+
 }  // namespace fastcnn::ops

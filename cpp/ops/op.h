@@ -192,7 +192,9 @@ struct Choice {
 // Walks the op's list. Attr "implementation" names one to force. ValueError with every reason when none takes
 // it; FASTCNN_VERBOSE=dispatch prints what was chosen and why others declined.
 Choice choose(const OpDef& op, const Problem& p);
-// The reason why none would take it, or empty: asked by the layout pass.
+// The reason why none would take it, or empty: asked by the passes.
 std::string why_not(const OpDef& op, const Problem& p);
+// Whether what would be chosen works block by block (ops/block.h).
+bool blockwise(const OpDef& op, const Problem& p);
 
 }  // namespace fastcnn::ops
