@@ -86,4 +86,4 @@ class TorchTraining:
         loss = self.loss(self.run(self.x), self.y)
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
