@@ -80,24 +80,21 @@ class BackwardChannelsLast : public Prepared {
   explicit BackwardChannelsLast(const Problem& p)
       : b_(p, kInference), pattern_(p.inputs[1].shape[1], p.inputs[1].shape.numel()) {}
   std::size_t scratch_bytes() const override {
-    return 4 * carved(pattern_.row()) + 3 * carved(pattern_.c) +
-           carved(2 * pattern_.groups() * pattern_.row());
+    return 4 * carved(pattern_.row) + 3 * carved(pattern_.c) + carved(2 * pattern_.groups * pattern_.row);
   }
   void run(const RunArgs& a) const override {
     Carve carve(a.scratch);
-    const std::int64_t row = pattern_.row();
+    const std::int64_t row = pattern_.row;
     float *const mean = carve.floats_of(row), *const scale = carve.floats_of(row);
     float *const slope = carve.floats_of(row), *const offset = carve.floats_of(row);
     const ChannelGrad of = {carve.floats_of(pattern_.c), carve.floats_of(pattern_.c),
                             carve.floats_of(pattern_.c)};
     float* const parts =
-        carve.floats_of(2 * pattern_.groups() * row);  // [groups][sum g, sum g (x - mean)][row]
+        carve.floats_of(2 * pattern_.groups * row);  // [groups][sum g, sum g (x - mean)][row]
     pattern_.expand(mean, [&](std::int64_t c) { return floats(a.in[2])[c]; });
     if (b_.wants_sums) sum(a, mean, parts);
-    constexpr std::int64_t kChannels = 64;
-    parallel_for((pattern_.c + kChannels - 1) / kChannels, [&](std::int64_t item, int) {
-      for (std::int64_t c = item * kChannels; c < std::min(pattern_.c, (item + 1) * kChannels); ++c)
-        join(a, parts, c, of);
+    parallel_for((pattern_.c + kJoined - 1) / kJoined, [&](std::int64_t item, int) {
+      join(a, parts, item * kJoined, std::min(kJoined, pattern_.c - item * kJoined), of);
     });
     if (!b_.wants_dx || !a.out[0]) return;
     pattern_.expand(scale, [&](std::int64_t c) { return of.scale[c]; });
@@ -116,11 +113,11 @@ class BackwardChannelsLast : public Prepared {
                                   floats(a.out[0]) + at, std::min(pattern_.item(), pattern_.floats - at)});
     });
   }
-  std::string detail() const override { return str(pattern_.groups(), " groups"); }
+  std::string detail() const override { return str(pattern_.groups, " groups"); }
 
  private:
   void sum(const RunArgs& a, const float* mean, float* parts) const {
-    const std::int64_t row = pattern_.row(), groups = pattern_.groups();
+    const std::int64_t row = pattern_.row, groups = pattern_.groups;
     parallel_for(groups, [&](std::int64_t g, int) {
       const std::int64_t at = pattern_.group_begin(g) * row;
       const std::int64_t end = g + 1 == groups ? pattern_.floats : pattern_.group_begin(g + 1) * row;
@@ -131,13 +128,15 @@ class BackwardChannelsLast : public Prepared {
                                  parts + 2 * g * row, parts + (2 * g + 1) * row});
     });
   }
-  void join(const RunArgs& a, const float* parts, std::int64_t c, const ChannelGrad& of) const {
-    const std::int64_t row = pattern_.row();
-    double sum_g = 0, sum_gx = 0;
-    for (std::int64_t g = 0; b_.wants_sums && g < pattern_.groups(); ++g)
-      for (std::int64_t j = c; j < row; j += pattern_.c)
-        sum_g += parts[2 * g * row + j], sum_gx += parts[(2 * g + 1) * row + j];
-    b_.finish(a, c, sum_g, sum_gx, of);
+  void join(const RunArgs& a, const float* parts, std::int64_t first, std::int64_t channels,
+            const ChannelGrad& of) const {
+    double sum_g[kJoined] = {}, sum_gx[kJoined] = {};
+    if (b_.wants_sums)
+      pattern_.each_position(first, [&](std::int64_t g, std::int64_t j) {
+        const float* const part = parts + 2 * g * pattern_.row + j;
+        for (std::int64_t k = 0; k < channels; ++k) sum_g[k] += part[k], sum_gx[k] += part[k + pattern_.row];
+      });
+    for (std::int64_t k = 0; k < channels; ++k) b_.finish(a, first + k, sum_g[k], sum_gx[k], of);
   }
   NormBackward b_;
   Pattern pattern_;

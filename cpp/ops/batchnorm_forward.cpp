@@ -46,44 +46,47 @@ class StatsChannelsLast : public Prepared {
         momentum_(p.attrs.number("momentum", 0.1)),
         eps_(p.attrs.number("eps", 1e-5)) {}
   std::size_t scratch_bytes() const override {
-    return 2 * static_cast<std::size_t>(pattern_.groups()) * pattern_.pattern_bytes();
+    return 2 * static_cast<std::size_t>(pattern_.groups) * pattern_.pattern_bytes();
   }
   void run(const RunArgs& a) const override {
     const float* const x = floats(a.in[0]);
     auto* const parts = reinterpret_cast<float*>(a.scratch);  // [groups][mean, m2][row]
-    const std::int64_t row = pattern_.row(), groups = pattern_.rows() > 0 ? pattern_.groups() : 0;
-    parallel_for(groups, [&](std::int64_t g, int) {
-      const std::int64_t first = pattern_.group_begin(g), rows = pattern_.group_begin(g + 1) - first;
-      kernels().norm->moments(x + first * row, rows, pattern_.period, parts + 2 * g * row,
-                              parts + (2 * g + 1) * row);
-    });
+    const std::int64_t row = pattern_.row;
+    if (pattern_.rows > 0)
+      parallel_for(pattern_.groups, [&](std::int64_t g, int) {
+        kernels().norm->moments(x + pattern_.group_begin(g) * row, pattern_.group_rows(g), pattern_.period,
+                                parts + 2 * g * row, parts + (2 * g + 1) * row);
+      });
     const StatisticsOut out = statistics_out(a, momentum_, eps_);
-    constexpr std::int64_t kChannels = 64;
-    parallel_for((pattern_.c + kChannels - 1) / kChannels, [&](std::int64_t item, int) {
-      for (std::int64_t c = item * kChannels; c < std::min(pattern_.c, (item + 1) * kChannels); ++c)
-        join(x, parts, groups, c, out);
+    parallel_for((pattern_.c + kJoined - 1) / kJoined, [&](std::int64_t item, int) {
+      join(x, parts, item * kJoined, std::min(kJoined, pattern_.c - item * kJoined), out);
     });
   }
-  std::string detail() const override { return str(pattern_.groups(), " groups"); }
+  std::string detail() const override { return str(pattern_.groups, " groups"); }
 
  private:
-  void join(const float* x, const float* parts, std::int64_t groups, std::int64_t c,
+  void join(const float* x, const float* parts, std::int64_t first, std::int64_t channels,
             const StatisticsOut& out) const {
-    const std::int64_t row = pattern_.row();
-    JoinedMoments joined;
-    const auto each = [&](auto&& f) {
-      for (std::int64_t g = 0; g < groups; ++g) {
-        const auto n = static_cast<double>(pattern_.group_begin(g + 1) - pattern_.group_begin(g));
-        for (std::int64_t j = c; j < row; j += pattern_.c)
-          f(n, parts[2 * g * row + j], parts[(2 * g + 1) * row + j]);
-      }
-      for (std::int64_t i = pattern_.rows() * row + c; i < pattern_.floats; i += pattern_.c)
-        f(1.0, x[i], 0.0f);
+    JoinedMoments joined[kJoined];
+    const auto each = [&](auto&& f) {  // f(values, means, m2s) of the channels
+      if (pattern_.rows > 0)
+        pattern_.each_position(first, [&](std::int64_t g, std::int64_t j) {
+          const float* const part = parts + 2 * g * pattern_.row + j;
+          f(static_cast<double>(pattern_.group_rows(g)), part, part + pattern_.row);
+        });
+      static constexpr float kNone[kJoined] = {};
+      for (std::int64_t i = pattern_.rows * pattern_.row + first; i < pattern_.floats; i += pattern_.c)
+        f(1.0, x + i, kNone);
     };
-    each([&](double n, float mean, float) { joined.add_mean(n, mean); });
-    joined.end_means();
-    each([&](double n, float mean, float m2) { joined.add_m2(n, mean, m2); });
-    out.write(c, joined.count, joined.mean, joined.m2);
+    each([&](double n, const float* mean, const float*) {
+      for (std::int64_t k = 0; k < channels; ++k) joined[k].add_mean(n, mean[k]);
+    });
+    for (JoinedMoments& m : joined) m.end_means();
+    each([&](double n, const float* mean, const float* m2) {
+      for (std::int64_t k = 0; k < channels; ++k) joined[k].add_m2(n, mean[k], m2[k]);
+    });
+    for (std::int64_t k = 0; k < channels; ++k)
+      out.write(first + k, joined[k].count, joined[k].mean, joined[k].m2);
   }
   Pattern pattern_;
   double momentum_, eps_;

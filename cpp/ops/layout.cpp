@@ -103,7 +103,7 @@ class TransposeImages : public Prepared {
 // uint8 to float32 in place order.
 class BytesToFloat : public Prepared {
  public:
-  explicit BytesToFloat(const Problem& p) : n_(p.inputs[0].shape.numel()) {}
+  explicit BytesToFloat(const Problem& p) : n_(storage_elements(p.inputs[0])) {}
   void run(const RunArgs& a) const override {
     parallel_for((n_ + kFlatItem - 1) / kFlatItem, [&](std::int64_t item, int) {
       const std::int64_t at = item * kFlatItem;

@@ -8,10 +8,6 @@ namespace fastcnn {
 namespace FASTCNN_ISA {
 namespace {
 
-constexpr int kSums =
-    kAccumulators >= 24 ? 8 : 4;         // vectors summed side by side: enough to hide the add's latency
-constexpr std::int64_t kBlockRows = 32;  // periods summed in registers before they join the total
-
 struct Full {
   FASTCNN_INLINE Vec get(const float* p) const { return load(p); }
   template <bool kStream>
@@ -107,85 +103,63 @@ void apply(const NormApply& a) {
   if (a.stream) stream_fence();
 }
 
-// Sums of f over `rows` rows of V neighbouring vectors, `row` floats apart. Rows alternate between chains of
-// additions where V alone would not fill the registers.
-template <int V, class F>
-FASTCNN_INLINE void sum_rows(std::int64_t rows, Vec (&total)[V], F&& f) {
-  constexpr int kChains = kSums / V;
-  Vec acc[kChains][V] = {};
-  std::int64_t r = 0;
-  for (; r + kChains <= rows; r += kChains)
+// Sums walk the value front to back in tiles of a few periods: a tile's vectors of one pattern position are
+// added in registers, then join the position's total in memory. Long periods stay sequential streams that
+// way.
+
+// Moments of kRows vectors, `row` floats apart, joined to those of the `before` rows before them (Chan,
+// Golub, LeVeque 1979). to_mean, to_m2: kRows / (before + kRows), before * kRows / (before + kRows).
+template <int kRows>
+FASTCNN_INLINE void join_moments(const float* x, std::int64_t row, bool first, Vec to_mean, Vec to_m2,
+                                 float* mean, float* m2) {
+  Vec v[kRows], m, q;
 #pragma GCC unroll 8
-    for (int u = 0; u < kChains; ++u)
+  for (int r = 0; r < kRows; ++r) v[r] = load(x + r * row);
+  if constexpr (kRows == 8) {
+    m = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+  } else {
+    m = v[0];
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) acc[u][v] += f(r + u, v);
-  for (; r < rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) acc[0][v] += f(r, v);
-#pragma GCC unroll 8
-  for (int v = 0; v < V; ++v) {
-    total[v] = acc[0][v];
-#pragma GCC unroll 8
-    for (int u = 1; u < kChains; ++u) total[v] += acc[u][v];
+    for (int r = 1; r < kRows; ++r) m += v[r];
   }
+  m *= broadcast(1.0f / kRows);
+  Vec even = zero(), odd = zero();
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const Vec d = v[r] - m;
+    Vec& q_of = r % 2 ? odd : even;
+    q_of = fma(d, d, q_of);
+  }
+  q = even + odd;
+  if (!first) {
+    const Vec old = load(mean), d = m - old;
+    m = fma(d, to_mean, old);
+    q = fma(d * d, to_m2, load(m2) + q);
+  }
+  store(mean, m);
+  store(m2, q);
 }
 
-// Calls f<V>(first vector) for runs of V vectors that cover the period.
-template <int V, class F>
-FASTCNN_INLINE void each_run(std::int64_t from, std::int64_t period, F&& f) {
-  std::int64_t p = from;
-  for (; p + V <= period; p += V) f.template run<V>(p);
-  if constexpr (V > 1) each_run<V / 2>(p, period, f);
+template <int kRows>
+FASTCNN_INLINE void moments_tile(const float* x, std::int64_t before, std::int64_t period, float* mean,
+                                 float* m2) {
+  const float part = (float)kRows / (float)(before + kRows);
+  const Vec to_mean = broadcast(part), to_m2 = broadcast((float)before * part);
+  for (std::int64_t p = 0; p < period * kWidth; p += kWidth)
+    join_moments<kRows>(x + p, period * kWidth, before == 0, to_mean, to_m2, mean + p, m2 + p);
 }
-
-// Moments of one block, joined to those before it (Chan, Golub, LeVeque 1979).
-struct Moments {
-  const float* x;
-  std::int64_t rows, before, row;  // of this block, of those before it; floats per row
-  float *mean, *m2;
-
-  template <int V>
-  FASTCNN_INLINE void run(std::int64_t p) {
-    const float* const from = x + p * kWidth;
-    Vec m[V], q[V];
-    sum_rows<V>(rows, m, [&](std::int64_t r, int v) { return load(from + r * row + v * kWidth); });
-    const Vec inv = broadcast(1.0f / (float)rows);
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) m[v] *= inv;
-    sum_rows<V>(rows, q, [&](std::int64_t r, int v) {  // from L1
-      const Vec d = load(from + r * row + v * kWidth) - m[v];
-      return d * d;
-    });
-    const float part = (float)rows / (float)(before + rows);
-    const Vec to_mean = broadcast(part), to_m2 = broadcast((float)before * part);
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      float* const at_mean = mean + (p + v) * kWidth;
-      float* const at_m2 = m2 + (p + v) * kWidth;
-      if (before == 0) {
-        store(at_mean, m[v]);
-        store(at_m2, q[v]);
-      } else {
-        const Vec old = load(at_mean), d = m[v] - old;
-        store(at_mean, fma(d, to_mean, old));
-        store(at_m2, fma(d * d, to_m2, load(at_m2) + q[v]));
-      }
-    }
-  }
-};
 
 void moments(const float* x, std::int64_t rows, std::int64_t period, float* mean, float* m2) {
+  constexpr int kTile = kAccumulators >= 24 ? 8 : 4;
   const std::int64_t row = period * kWidth;
-  for (std::int64_t r = 0; r < rows; r += kBlockRows) {
-    const std::int64_t n = rows - r < kBlockRows ? rows - r : kBlockRows;
-    each_run<kSums>(0, period, Moments{x + r * row, n, r, row, mean, m2});
-  }
+  std::int64_t r = 0;
+  for (; r + kTile <= rows; r += kTile) moments_tile<kTile>(x + r * row, r, period, mean, m2);
+  for (; r < rows; ++r) moments_tile<1>(x + r * row, r, period, mean, m2);
 }
 
 template <Act kAct, bool kMasked>
 struct GradSums {
   const NormGradSums& a;
-  std::int64_t first, rows;  // floats before this block, its periods
 
   template <class Lanes>
   FASTCNN_INLINE Vec gradient(std::int64_t i, Lanes lanes) const {
@@ -198,59 +172,44 @@ struct GradSums {
     store(a.sum_g + at, load(a.sum_g + at) + g);
     store(a.sum_gx + at, load(a.sum_gx + at) + gx);
   }
-
-  template <int V>
-  FASTCNN_INLINE void run(std::int64_t p) {
-    constexpr int kChains = kSums / V;
-    const std::int64_t row = a.period * kWidth, from = first + p * kWidth;
-    Vec mean[V], g[kChains][V] = {}, gx[kChains][V] = {};
+  template <int kRows>
+  FASTCNN_INLINE void tile(std::int64_t first) const {
+    const std::int64_t row = a.period * kWidth;
+    for (std::int64_t p = 0; p < row; p += kWidth) {
+      const Vec mean = load(a.mean + p);
+      Vec g[2] = {}, gx[2] = {};
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) mean[v] = load(a.mean + (p + v) * kWidth);
-    const auto add = [&](int u, std::int64_t r, int v) __attribute__((always_inline)) {
-      const std::int64_t i = from + r * row + v * kWidth;
-      const Vec t = gradient(i, Full{});
-      g[u][v] += t;
-      gx[u][v] = fma(t, load(a.x + i) - mean[v], gx[u][v]);
-    };
-    std::int64_t r = 0;
-    for (; r + kChains <= rows; r += kChains)
-#pragma GCC unroll 8
-      for (int u = 0; u < kChains; ++u)
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) add(u, r + u, v);
-    for (; r < rows; ++r)
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) add(0, r, v);
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-#pragma GCC unroll 8
-      for (int u = 1; u < kChains; ++u) g[0][v] += g[u][v], gx[0][v] += gx[u][v];
-      join((p + v) * kWidth, g[0][v], gx[0][v]);
+      for (int r = 0; r < kRows; ++r) {
+        const std::int64_t i = first + r * row + p;
+        const Vec t = gradient(i, Full{});
+        g[r % 2] += t;
+        gx[r % 2] = fma(t, load(a.x + i) - mean, gx[r % 2]);
+      }
+      join(p, g[0] + g[1], gx[0] + gx[1]);
     }
   }
-
   // Less than one period: lanes that are not there add zero.
   void rest(std::int64_t i) const {
-    for (std::int64_t p = 0; i < a.n; ++p, i += kWidth) {
+    for (std::int64_t p = 0; i < a.n; p += kWidth, i += kWidth) {
       const Some lanes{a.n - i < kWidth ? (int)(a.n - i) : kWidth};
       const Vec g = gradient(i, lanes);
-      join(p * kWidth, g, g * (lanes.get(a.x + i) - load(a.mean + p * kWidth)));
+      join(p, g, g * (lanes.get(a.x + i) - load(a.mean + p)));
     }
   }
 };
 
 template <Act kAct, bool kMasked>
 void grad_sums_of(const NormGradSums& a) {
-  const std::int64_t row = a.period * kWidth, rows = a.n / row;
-  for (std::int64_t p = 0; p < a.period; ++p) {
-    store(a.sum_g + p * kWidth, zero());
-    store(a.sum_gx + p * kWidth, zero());
+  const GradSums<kAct, kMasked> sums{a};
+  const std::int64_t row = a.period * kWidth;
+  for (std::int64_t p = 0; p < row; p += kWidth) {
+    store(a.sum_g + p, zero());
+    store(a.sum_gx + p, zero());
   }
-  for (std::int64_t r = 0; r < rows; r += kBlockRows) {
-    const std::int64_t n = rows - r < kBlockRows ? rows - r : kBlockRows;
-    each_run<kSums>(0, a.period, GradSums<kAct, kMasked>{a, r * row, n});
-  }
-  GradSums<kAct, kMasked>{a, 0, 0}.rest(rows * row);
+  std::int64_t i = 0;
+  for (; i + 8 * row <= a.n; i += 8 * row) sums.template tile<8>(i);
+  for (; i + row <= a.n; i += row) sums.template tile<1>(i);
+  sums.rest(i);
 }
 
 void grad_sums(const NormGradSums& a) {

@@ -35,13 +35,33 @@ struct Some {  // the first n lanes: the channels' tail
   FASTCNN_INLINE void put_index(std::int32_t* p, IVec v) const { store_n((float*)p, bits(v), n); }
 };
 
-// f(first channel, lanes) over all channels.
-template <class F>
+// f(first channel, lanes) over all channels. kOne: there are exactly kWidth (a batch-interleaved block).
+template <bool kOne = false, class F>
 FASTCNN_INLINE void each_channels(std::int64_t c, F&& f) {
+  if constexpr (kOne) return f(0, Full{});
   std::int64_t k = 0;
   for (; k + kWidth <= c; k += kWidth) f(k, Full{});
   if (k < c) f(k, Some{(int)(c - k)});
 }
+
+// f<V>(first channel, lanes): V vectors at a time, so that walking the windows costs less.
+template <bool kOne, class F>
+FASTCNN_INLINE void each_run(std::int64_t c, F&& f) {
+  if constexpr (kOne) return f.template run<1>(0, Full{});
+  std::int64_t k = 0;
+  for (; k + 4 * kWidth <= c; k += 4 * kWidth) f.template run<4>(k, Full{});
+  for (; k + kWidth <= c; k += kWidth) f.template run<1>(k, Full{});
+  if (k < c) f.template run<1>(k, Some{(int)(c - k)});
+}
+
+void zero_channels(float* p, std::int64_t n) {
+  each_channels(n, [&](std::int64_t k, auto lanes) { lanes.put(p + k, zero()); });
+}
+
+FASTCNN_INLINE std::int32_t size_of(const PoolWindow& w) { return w.end - w.begin; }
+
+// ---- max
+// ---------------------------------------------------------------------------------------------------
 
 struct Best {
   Vec value;
@@ -59,11 +79,12 @@ struct Best {
   }
 };
 
-// A window of KH x KW pixels, or of any size where those are 0. x: the window's first pixel inside the image.
+// A window of KH x KW pixels, or of any size where those are 0. x: its first pixel inside the image, `first`
+// that pixel's tap.
 template <int KH, int KW, bool kIndex, class Lanes>
 FASTCNN_INLINE Best best_of(const float* x, std::int64_t row, std::int64_t c, std::int32_t rows,
-                            std::int32_t cols, std::int32_t tap, std::int32_t kw, Lanes lanes) {
-  Best best{broadcast(-__builtin_inff()), IVec{} + tap};
+                            std::int32_t cols, std::int32_t first, std::int32_t kw, Lanes lanes) {
+  Best best{broadcast(-__builtin_inff()), IVec{} + first};
   if constexpr (KH > 0) {
 #pragma GCC unroll 4
     for (int i = 0; i < KH; ++i)
@@ -72,55 +93,62 @@ FASTCNN_INLINE Best best_of(const float* x, std::int64_t row, std::int64_t c, st
   } else {
     for (std::int32_t i = 0; i < rows; ++i)
       for (std::int32_t j = 0; j < cols; ++j)
-        best.template take<kIndex>(lanes.get(x + i * row + j * c), tap + i * kw + j);
+        best.template take<kIndex>(lanes.get(x + i * row + j * c), first + i * kw + j);
   }
   return best;
 }
 
-template <int KH, int KW, class Index>
+template <bool kOne, bool kIndex, int KH, int KW, class Index>
 FASTCNN_INLINE void max_pixel(const PoolParams& p, const PoolWindow& r, const PoolWindow& w, const float* x,
                               float* y, Index* index) {
-  const std::int64_t row = p.iw * p.c;
+  const std::int64_t c = kOne ? kWidth : p.c, row = p.iw * c;
   const std::int32_t tap = (r.begin - r.origin) * p.kw + (w.begin - w.origin);
-  const float* const first = x + r.begin * row + w.begin * p.c;
-  each_channels(p.c, [&](std::int64_t k, auto lanes) {
-    if (index) {
-      const Best b =
-          best_of<KH, KW, true>(first + k, row, p.c, r.end - r.begin, w.end - w.begin, tap, p.kw, lanes);
-      lanes.put(y + k, b.value);
-      lanes.put_index(index + k, b.tap);
-    } else {
-      const Best b =
-          best_of<KH, KW, false>(first + k, row, p.c, r.end - r.begin, w.end - w.begin, tap, p.kw, lanes);
-      lanes.put(y + k, b.value);
-    }
+  const float* const first = x + r.begin * row + w.begin * c;
+  each_channels<kOne>(c, [&](std::int64_t k, auto lanes) {
+    const Best b = best_of<KH, KW, kIndex>(first + k, row, c, size_of(r), size_of(w), tap, p.kw, lanes);
+    lanes.put(y + k, b.value);
+    if constexpr (kIndex) lanes.put_index(index + k, b.tap);
   });
 }
 
-template <int KH, int KW, class Index>
+template <bool kOne, bool kIndex, int KH, int KW, class Index>
+void max_row(const PoolParams& p, const PoolWindow& r, const float* x, float* y, Index* index) {
+  const std::int64_t c = kOne ? kWidth : p.c;
+  for (std::int64_t ow = 0; ow < p.ow; ++ow) {
+    const PoolWindow& w = p.cols[ow];
+    Index* const to = kIndex ? index + ow * c : nullptr;
+    if (KW > 0 && size_of(w) == KW)
+      max_pixel<kOne, kIndex, KH, KW>(p, r, w, x, y + ow * c, to);
+    else
+      max_pixel<kOne, kIndex, 0, 0>(p, r, w, x, y + ow * c, to);
+  }
+}
+
+template <bool kOne, bool kIndex, class Index>
 void max_rows_of(const PoolParams& p, const float* x, float* y, Index* index, std::int64_t oh0,
                  std::int64_t oh1) {
   for (std::int64_t oh = oh0; oh < oh1; ++oh) {
     const PoolWindow& r = p.rows[oh];
-    const bool whole_row = KH > 0 && r.end - r.begin == KH;
-    for (std::int64_t ow = 0; ow < p.ow; ++ow) {
-      const PoolWindow& w = p.cols[ow];
-      const std::int64_t at = (oh * p.ow + ow) * p.c;
-      Index* const to = index ? index + at : nullptr;
-      if (whole_row && w.end - w.begin == KW)
-        max_pixel<KH, KW>(p, r, w, x, y + at, to);
-      else
-        max_pixel<0, 0>(p, r, w, x, y + at, to);
-    }
+    const std::int64_t at = oh * p.ow * p.c;
+    Index* const to = kIndex ? index + at : nullptr;
+    if (p.kh == 2 && p.kw == 2 && size_of(r) == 2)
+      max_row<kOne, kIndex, 2, 2>(p, r, x, y + at, to);
+    else if (p.kh == 3 && p.kw == 3 && size_of(r) == 3)
+      max_row<kOne, kIndex, 3, 3>(p, r, x, y + at, to);
+    else
+      max_row<kOne, kIndex, 0, 0>(p, r, x, y + at, to);
   }
 }
 
 template <class Index>
 void max_rows_with(const PoolParams& p, const float* x, float* y, Index* index, std::int64_t oh0,
                    std::int64_t oh1) {
-  if (p.kh == 2 && p.kw == 2) return max_rows_of<2, 2>(p, x, y, index, oh0, oh1);
-  if (p.kh == 3 && p.kw == 3) return max_rows_of<3, 3>(p, x, y, index, oh0, oh1);
-  max_rows_of<0, 0>(p, x, y, index, oh0, oh1);
+  if (p.c == kWidth)
+    index ? max_rows_of<true, true>(p, x, y, index, oh0, oh1)
+          : max_rows_of<true, false>(p, x, y, index, oh0, oh1);
+  else
+    index ? max_rows_of<false, true>(p, x, y, index, oh0, oh1)
+          : max_rows_of<false, false>(p, x, y, index, oh0, oh1);
 }
 
 void max_rows(const PoolParams& p, const float* x, float* y, void* index, std::int64_t oh0,
@@ -131,65 +159,154 @@ void max_rows(const PoolParams& p, const float* x, float* y, void* index, std::i
     max_rows_with(p, x, y, (std::uint8_t*)index, oh0, oh1);
 }
 
-void zero_channels(float* p, std::int64_t n) {
-  each_channels(n, [&](std::int64_t k, auto lanes) { lanes.put(p + k, zero()); });
-}
+// ---- gradients of windows that lie side by side
+// ------------------------------------------------------------------
 
-// Windows side by side: an input pixel lies in one window or in none.
-template <class Index>
-FASTCNN_INLINE void max_grad_tiled(const PoolParams& p, const float* dy, const Index* index, float* dx,
-                                   std::int64_t ih) {
+// Input rows [ih, ih + rows), which lie in one row of windows (or in none): share(window's first value, first
+// tap) gives a functor that makes the vector of pixel (row, column) of the window.
+template <bool kOne, int KH, int KW, class Window>
+FASTCNN_INLINE void spread_rows(const PoolParams& p, float* dx, std::int64_t ih, std::int64_t rows,
+                                const Window& window) {
+  const std::int64_t c = kOne ? kWidth : p.c, row = p.iw * c;
   const PoolCover rc = p.row_cover[ih];
-  float* const to = dx + ih * p.iw * p.c;
-  if (rc.begin == rc.end) return zero_channels(to, p.iw * p.c);
-  const std::int32_t tap_row = ((std::int32_t)ih - p.rows[rc.begin].origin) * p.kw;
+  float* const to = dx + ih * row;
+  if (rc.begin == rc.end) return zero_channels(to, rows * row);
+  const auto gap = [&](std::int64_t from, std::int64_t end) {
+    for (std::int64_t r = 0; from < end && r < rows; ++r)
+      zero_channels(to + r * row + from * c, (end - from) * c);
+  };
+  const PoolWindow& rw = p.rows[rc.begin];
   std::int64_t iw = 0;
   for (std::int64_t ow = 0; ow < p.ow; ++ow) {
     const PoolWindow& w = p.cols[ow];
-    if (iw < w.begin) zero_channels(to + iw * p.c, (w.begin - iw) * p.c);
-    const std::int64_t at = (rc.begin * p.ow + ow) * p.c;
-    const std::int32_t tap = tap_row - w.origin;
-    each_channels(p.c, [&](std::int64_t k, auto lanes) {
-      const Vec g = lanes.get(dy + at + k);
-      const IVec best = lanes.get_index(index + at + k);
-      for (std::int32_t i = w.begin; i < w.end; ++i)
-        lanes.put(to + i * p.c + k, select(best == tap + i, g, zero()));
-    });
+    gap(iw, w.begin);
     iw = w.end;
+    const std::int32_t tap = ((std::int32_t)ih - rw.origin) * p.kw + (w.begin - w.origin);
+    each_channels<kOne>(c, [&](std::int64_t k, auto lanes) {
+      const auto pixel = window((rc.begin * p.ow + ow) * c + k, rw.count * w.count, lanes);
+      float* const at = to + w.begin * c + k;
+      if (KH > 0 && size_of(w) == KW) {
+#pragma GCC unroll 4
+        for (int i = 0; i < KH; ++i)
+#pragma GCC unroll 4
+          for (int j = 0; j < KW; ++j) lanes.put(at + i * row + j * c, pixel(tap + i * p.kw + j));
+      } else {
+        for (std::int32_t i = 0; i < rows; ++i)
+          for (std::int32_t j = 0; j < size_of(w); ++j)
+            lanes.put(at + i * row + j * c, pixel(tap + i * p.kw + j));
+      }
+    });
   }
-  if (iw < p.iw) zero_channels(to + iw * p.c, (p.iw - iw) * p.c);
+  gap(iw, p.iw);
+}
+
+template <class Window>
+void spread(const PoolParams& p, float* dx, std::int64_t ih0, std::int64_t ih1, const Window& window) {
+  for (std::int64_t ih = ih0; ih < ih1;) {
+    const PoolCover rc = p.row_cover[ih];
+    const std::int64_t end = rc.begin == rc.end ? ih + 1 : p.rows[rc.begin].end;
+    const std::int64_t rows = (end < ih1 ? end : ih1) - ih;
+    if (p.c == kWidth && rows == 2)
+      spread_rows<true, 2, 2>(p, dx, ih, rows, window);
+    else if (p.c == kWidth)
+      spread_rows<true, 0, 0>(p, dx, ih, rows, window);
+    else
+      spread_rows<false, 0, 0>(p, dx, ih, rows, window);
+    ih += rows;
+  }
 }
 
 template <class Index>
-FASTCNN_INLINE void max_grad_overlapping(const PoolParams& p, const float* dy, const Index* index, float* dx,
-                                         std::int64_t ih) {
-  const PoolCover rc = p.row_cover[ih];
-  for (std::int64_t iw = 0; iw < p.iw; ++iw) {
-    const PoolCover cc = p.col_cover[iw];
-    each_channels(p.c, [&](std::int64_t k, auto lanes) {
-      Vec sum = zero();
-      for (std::int64_t oh = rc.begin; oh < rc.end; ++oh) {
-        const std::int32_t tap_row = ((std::int32_t)ih - p.rows[oh].origin) * p.kw + (std::int32_t)iw;
-        for (std::int64_t ow = cc.begin; ow < cc.end; ++ow) {
-          const std::int64_t at = (oh * p.ow + ow) * p.c + k;
-          const IVec hit = lanes.get_index(index + at) == tap_row - p.cols[ow].origin;
-          sum += select(hit, lanes.get(dy + at), zero());
+struct MaxWindow {
+  const float* dy;
+  const Index* index;
+
+  template <class Lanes>
+  FASTCNN_INLINE auto operator()(std::int64_t at, std::int32_t, Lanes lanes) const {
+    const Vec g = lanes.get(dy + at);
+    const IVec best = lanes.get_index(index + at);
+    return [g, best](std::int32_t tap)
+               __attribute__((always_inline)) { return select(best == tap, g, zero()); };
+  }
+};
+
+struct AverageWindow {
+  const float* dy;
+
+  template <class Lanes>
+  FASTCNN_INLINE auto operator()(std::int64_t at, std::int32_t count, Lanes lanes) const {
+    const Vec share = lanes.get(dy + at) * broadcast(1.0f / (float)count);
+    return [share](std::int32_t) __attribute__((always_inline)) { return share; };
+  }
+};
+
+// ---- gradients of overlapping windows: each pixel gathers
+// ---------------------------------------------------------
+
+template <class Index>
+struct MaxGather {
+  const PoolParams& p;
+  const float* dy;
+  const Index* index;
+  float* to;
+  std::int64_t ih, iw;
+  PoolCover rows, cols;
+
+  template <int V, class Lanes>
+  FASTCNN_INLINE void run(std::int64_t k, Lanes lanes) const {
+    Vec sum[V] = {};
+    for (std::int64_t oh = rows.begin; oh < rows.end; ++oh) {
+      const std::int32_t tap_row = (std::int32_t)(ih - p.rows[oh].origin) * p.kw + (std::int32_t)iw;
+      for (std::int64_t ow = cols.begin; ow < cols.end; ++ow) {
+        const std::int64_t at = (oh * p.ow + ow) * p.c + k;
+        const std::int32_t tap = tap_row - p.cols[ow].origin;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          const IVec hit = lanes.get_index(index + at + v * kWidth) == tap;
+          sum[v] += select(hit, lanes.get(dy + at + v * kWidth), zero());
         }
       }
-      lanes.put(dx + (ih * p.iw + iw) * p.c + k, sum);
-    });
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) lanes.put(to + k + v * kWidth, sum[v]);
   }
+};
+
+struct AverageGather {
+  const PoolParams& p;
+  const float* dy;
+  float* to;
+  PoolCover rows, cols;
+
+  template <int V, class Lanes>
+  FASTCNN_INLINE void run(std::int64_t k, Lanes lanes) const {
+    Vec sum[V] = {};
+    for (std::int64_t oh = rows.begin; oh < rows.end; ++oh)
+      for (std::int64_t ow = cols.begin; ow < cols.end; ++ow) {
+        const float* const from = dy + (oh * p.ow + ow) * p.c + k;
+        const Vec share = broadcast(1.0f / (float)(p.rows[oh].count * p.cols[ow].count));
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[v] = fma(lanes.get(from + v * kWidth), share, sum[v]);
+      }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) lanes.put(to + k + v * kWidth, sum[v]);
+  }
+};
+
+// f(ih, iw, the pixel in dx)
+template <class F>
+FASTCNN_INLINE void each_pixel(const PoolParams& p, float* dx, std::int64_t ih0, std::int64_t ih1, F&& f) {
+  for (std::int64_t ih = ih0; ih < ih1; ++ih)
+    for (std::int64_t iw = 0; iw < p.iw; ++iw) f(ih, iw, dx + (ih * p.iw + iw) * p.c);
 }
 
 template <class Index>
 void max_grad_with(const PoolParams& p, const float* dy, const Index* index, float* dx, std::int64_t ih0,
                    std::int64_t ih1) {
-  for (std::int64_t ih = ih0; ih < ih1; ++ih) {
-    if (p.tiled)
-      max_grad_tiled(p, dy, index, dx, ih);
-    else
-      max_grad_overlapping(p, dy, index, dx, ih);
-  }
+  if (p.tiled) return spread(p, dx, ih0, ih1, MaxWindow<Index>{dy, index});
+  each_pixel(p, dx, ih0, ih1, [&](std::int64_t ih, std::int64_t iw, float* to) {
+    each_run<false>(p.c, MaxGather<Index>{p, dy, index, to, ih, iw, p.row_cover[ih], p.col_cover[iw]});
+  });
 }
 
 void max_grad_rows(const PoolParams& p, const float* dy, const void* index, float* dx, std::int64_t ih0,
@@ -200,56 +317,65 @@ void max_grad_rows(const PoolParams& p, const float* dy, const void* index, floa
     max_grad_with(p, dy, (const std::uint8_t*)index, dx, ih0, ih1);
 }
 
+void average_grad_rows(const PoolParams& p, const float* dy, float* dx, std::int64_t ih0, std::int64_t ih1) {
+  if (p.tiled) return spread(p, dx, ih0, ih1, AverageWindow{dy});
+  each_pixel(p, dx, ih0, ih1, [&](std::int64_t ih, std::int64_t iw, float* to) {
+    each_run<false>(p.c, AverageGather{p, dy, to, p.row_cover[ih], p.col_cover[iw]});
+  });
+}
+
+// ---- average
+// -----------------------------------------------------------------------------------------------
+
 // sum / count, by a product where that is exact.
 FASTCNN_INLINE Vec mean_of(Vec sum, std::int32_t count) {
   if ((count & (count - 1)) == 0) return sum * broadcast(1.0f / (float)count);
   return sum / broadcast((float)count);
 }
 
-// Each row of the window is summed on its own, then the rows: long windows lose less that way.
-template <int V, class Lanes>
-FASTCNN_INLINE void average_channels(const PoolParams& p, const PoolWindow& r, const PoolWindow& w,
-                                     const float* x, float* y, Lanes lanes) {
-  Vec sum[V] = {};
-  for (std::int32_t ih = r.begin; ih < r.end; ++ih) {
-    Vec part[V] = {};
-    const float* from = x + (ih * p.iw + w.begin) * p.c;
-    for (std::int32_t iw = w.begin; iw < w.end; ++iw, from += p.c)
+struct Average {
+  const PoolParams& p;
+  const PoolWindow &r, &w;
+  const float* x;
+  float* y;
+
+  // Each row of the window is summed on its own, then the rows: long windows lose less that way.
+  template <int V, class Lanes>
+  FASTCNN_INLINE void run(std::int64_t k, Lanes lanes) const {
+    Vec sum[V] = {};
+    for (std::int32_t ih = r.begin; ih < r.end; ++ih) {
+      Vec part[V] = {};
+      const float* from = x + (ih * p.iw + w.begin) * p.c + k;
+      for (std::int32_t iw = w.begin; iw < w.end; ++iw, from += p.c)
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) part[v] += lanes.get(from + v * kWidth);
+        for (int v = 0; v < V; ++v) part[v] += lanes.get(from + v * kWidth);
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[v] += part[v];
+      for (int v = 0; v < V; ++v) sum[v] += part[v];
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) lanes.put(y + k + v * kWidth, mean_of(sum[v], r.count * w.count));
   }
-  const std::int32_t count = r.count * w.count;
-#pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) lanes.put(y + v * kWidth, mean_of(sum[v], count));
+};
+
+// 2 x 2 windows in an interleaved block: LeNet's.
+FASTCNN_INLINE void average_2x2(const PoolParams& p, const PoolWindow& r, const PoolWindow& w, const float* x,
+                                float* y) {
+  const float* const a = x + (r.begin * p.iw + w.begin) * kWidth;
+  const float* const b = a + p.iw * kWidth;
+  store(y, mean_of((load(a) + load(a + kWidth)) + (load(b) + load(b + kWidth)), r.count * w.count));
 }
 
 void average_rows(const PoolParams& p, const float* x, float* y, std::int64_t oh0, std::int64_t oh1) {
-  for (std::int64_t oh = oh0; oh < oh1; ++oh)
+  for (std::int64_t oh = oh0; oh < oh1; ++oh) {
+    const PoolWindow& r = p.rows[oh];
+    const bool two = p.c == kWidth && size_of(r) == 2;
     for (std::int64_t ow = 0; ow < p.ow; ++ow) {
-      const PoolWindow &r = p.rows[oh], &w = p.cols[ow];
+      const PoolWindow& w = p.cols[ow];
       float* const to = y + (oh * p.ow + ow) * p.c;
-      std::int64_t k = 0;
-      for (; k + 4 * kWidth <= p.c; k += 4 * kWidth) average_channels<4>(p, r, w, x + k, to + k, Full{});
-      for (; k + kWidth <= p.c; k += kWidth) average_channels<1>(p, r, w, x + k, to + k, Full{});
-      if (k < p.c) average_channels<1>(p, r, w, x + k, to + k, Some{(int)(p.c - k)});
-    }
-}
-
-void average_grad_rows(const PoolParams& p, const float* dy, float* dx, std::int64_t ih0, std::int64_t ih1) {
-  for (std::int64_t ih = ih0; ih < ih1; ++ih) {
-    const PoolCover rc = p.row_cover[ih];
-    for (std::int64_t iw = 0; iw < p.iw; ++iw) {
-      const PoolCover cc = p.col_cover[iw];
-      float* const to = dx + (ih * p.iw + iw) * p.c;
-      each_channels(p.c, [&](std::int64_t k, auto lanes) {
-        Vec sum = zero();
-        for (std::int64_t oh = rc.begin; oh < rc.end; ++oh)
-          for (std::int64_t ow = cc.begin; ow < cc.end; ++ow)
-            sum += mean_of(lanes.get(dy + (oh * p.ow + ow) * p.c + k), p.rows[oh].count * p.cols[ow].count);
-        lanes.put(to + k, sum);
-      });
+      if (two && size_of(w) == 2)
+        average_2x2(p, r, w, x, to);
+      else
+        each_run<false>(p.c, Average{p, r, w, x, to});
     }
   }
 }
