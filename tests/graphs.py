@@ -17,8 +17,8 @@ def run_graph(
     layout: str,
     tensors: Sequence[np.ndarray] = (),
 ) -> tuple[list[np.ndarray], _core.Plan]:
-    """The values that build(graph, ids) returns. arrays are batched inputs; tensors are parameters and buffers,
-    updated in place by ops that update; their ids come after those of the inputs.
+    """The values that build(graph, ids) returns. arrays are batched inputs; tensors are parameters and
+    buffers, updated in place by ops that update; their ids come after those of the inputs.
     """
     g = _core.Graph()
     ids = [g.input(a.shape, a.dtype, True, f"in{i}") for i, a in enumerate(arrays)]

@@ -1,5 +1,5 @@
-"""Batch norm as the plan runs it: statistics, normalisation with residual and activation in one pass, and both passes
-of the gradient with the activation's, in both layouts. Plain calls are in test_functional.py.
+"""Batch norm as the plan runs it: statistics, normalisation with residual and activation in one pass, and both
+passes of the gradient with the activation's, in both layouts. Plain calls are in test_functional.py.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def block(activation, add):
 
 
 def expected(arrays, vectors, activation, add, own_y=None):
-    """own_y: y as the op under test computed it. Gradients start from it, so that a ReLU's input within rounding of 0
-    may fall on either side."""
+    """own_y: y as the op under test computed it. Gradients start from it, so that a ReLU's input within
+    rounding of 0 may fall on either side.
+    """
     x, residual, dy = (a.astype(np.float64) for a in arrays)
     mean, var, gamma, beta = (v.astype(np.float64) for v in vectors)
     y, new_mean, new_var = ref.batch_norm(x, mean, var, gamma, beta, training=True, momentum=0.3, eps=1e-4)

@@ -1,5 +1,5 @@
-"""Pooling beyond test_functional: PyTorch's indices and NaN rule, wide indices, fast paths against the general one,
-windows of every alignment, and the ops' backward rules as a plan runs them.
+"""Pooling beyond test_functional: PyTorch's indices and NaN rule, wide indices, fast paths against the general
+one, windows of every alignment, and the ops' backward rules as a plan runs them.
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ def test_steps_are_pytorchs(setting, n, rng):
 
 def test_arguments_are_checked():
     v, hyper = np.zeros(4, np.float32), np.zeros(6, np.float32)
-    with pytest.raises(ValueError, match="gradient of shape 4 .*got 5"):
+    with pytest.raises(ValueError, match=r"gradient of shape 4 .*got 5"):
         _core.run("sgd", [v, np.zeros(5, np.float32), None, hyper])
-    with pytest.raises(ValueError, match="buffer of shape 4 .*got 5"):
+    with pytest.raises(ValueError, match=r"buffer of shape 4 .*got 5"):
         _core.run("sgd", [v, v, np.zeros(5, np.float32), hyper])
     with pytest.raises(ValueError, match="6 hyper values"):
         _core.run("sgd", [v, v, None, np.zeros(5, np.float32)])
