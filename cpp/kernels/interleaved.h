@@ -40,6 +40,12 @@ struct IlConv {
   const IlTap* taps = nullptr;
 };
 
+// An output pixel of a strip: where dy and the x of its first tap lie, relative to the strip's first pixel.
+struct IlPixel {
+  std::int32_t x, dy;   // floats
+  std::int32_t column;  // columns of x
+};
+
 // dw[o][c][r][q] += sum over pixels and images of dy[o][i][j] x[c][i * sh - pt + r * dh][j * sw - pl + q *
 // dw].
 struct IlWeights {
@@ -51,7 +57,11 @@ struct IlWeights {
   bool by_taps = true;
   int channels = 1, columns = 1;
   std::int64_t strip = 1;
-  std::int64_t work = 0;  // floats of scratch
+  std::int64_t work = 0;    // floats of scratch
+  std::int64_t pixels = 0;  // entries of the table below
+  // The caller's, written by fill_pixels(): for each run of taps the pixels of a strip at which all lie
+  // inside x, row by row, then those at which only some do.
+  const IlPixel* table = nullptr;
 };
 
 struct IlPool {
@@ -67,6 +77,7 @@ struct InterleavedKernels {
   void (*conv_rows)(const IlConv& c, const float* x, const float* w, const float* start, float* y,
                     std::int64_t first, std::int64_t last);
   void (*plan_weights)(IlWeights* c);
+  void (*fill_pixels)(const IlWeights& c, IlPixel* table);
   // Adds to dw [oc][ic][kh][kw] and db [oc] (each may be null); lanes from `valid` on do not count.
   void (*conv_weights)(const IlWeights& c, const float* x, const float* dy, int valid, float* work, float* dw,
                        float* db);

@@ -208,6 +208,9 @@ class InterleavedBackwardWeights final : public BlockOp {
     conv_.kh = params_.kh, conv_.kw = params_.kw, conv_.sh = params_.sh, conv_.sw = params_.sw;
     conv_.pt = params_.pt, conv_.pl = params_.pl, conv_.dh = params_.dh, conv_.dw = params_.dw;
     kernels().interleaved->plan_weights(&conv_);
+    table_.resize(static_cast<std::size_t>(conv_.pixels));
+    kernels().interleaved->fill_pixels(conv_, table_.data());
+    conv_.table = table_.data();
     group_ = conv_.oc * conv_.ic * conv_.kh * conv_.kw;
   }
 
@@ -264,6 +267,7 @@ class InterleavedBackwardWeights final : public BlockOp {
   ConvParams params_;
   bool want_dw_, want_db_;
   IlWeights conv_;
+  std::vector<IlPixel> table_;
   std::int64_t group_ = 0;
 };
 
@@ -274,7 +278,7 @@ std::string declines(const Problem& p) {
   return "";
 }
 
-// Offsets of taps in x (backward data: in dy) are kept in 32 bits.
+// Offsets in x and dy are kept in 32 bits.
 std::string declines_far(const Problem& p, const ConvParams& q) {
   const std::string why = declines(p);
   if (!why.empty()) return why;
@@ -288,6 +292,9 @@ std::string declines_forward(const Problem& p) {
 }
 std::string declines_backward_data(const Problem& p) {
   return declines_far(p, conv_backward_data_params(p.attrs, p.inputs));
+}
+std::string declines_backward_weights(const Problem& p) {
+  return declines_far(p, conv_backward_weights_params(p.attrs, p.inputs));
 }
 
 template <class P>
@@ -305,7 +312,7 @@ std::vector<Impl> conv2d_interleaved(ConvDirection d) {
     case ConvDirection::kBackwardData:
       return {impl<InterleavedBackwardData>(declines_backward_data)};
     case ConvDirection::kBackwardWeights:
-      return {impl<InterleavedBackwardWeights>(declines)};
+      return {impl<InterleavedBackwardWeights>(declines_backward_weights)};
   }
   return {};
 }

@@ -167,8 +167,8 @@ void conv_rows(const IlConv& c, const float* x, const float* w, const float* sta
 }  // namespace
 
 extern const InterleavedKernels kInterleaved;
-const InterleavedKernels kInterleaved = {plan,      fill_taps,  conv_rows, il_plan_weights, il_conv_weights,
-                                         il_finish, il_pool_row};
+const InterleavedKernels kInterleaved = {plan,           fill_taps,       conv_rows, il_plan_weights,
+                                         il_fill_pixels, il_conv_weights, il_finish, il_pool_row};
 
 }  // namespace FASTCNN_ISA
 }  // namespace fastcnn

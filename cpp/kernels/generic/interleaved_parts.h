@@ -24,6 +24,7 @@ struct Range {
 };
 
 void il_plan_weights(IlWeights* c);
+void il_fill_pixels(const IlWeights& c, IlPixel* table);
 void il_conv_weights(const IlWeights& c, const float* x, const float* dy, int valid, float* work, float* dw,
                      float* db);
 void il_finish(float* y, const float* residual, std::int64_t n, Act act);

@@ -13,79 +13,93 @@ constexpr bool fits(int channels, int columns) {
   return channels * columns <= kConvSums && channels * columns + columns + 1 <= kRegisters;
 }
 
-// dw tile: channels o of dy at `dy`, columns k of x at x + k * x_k (taps of one row, or input channels).
+// The taps that one tile takes side by side, and the pixels at which they lie inside x.
+struct Run {
+  std::int64_t first;    // tap, in its row
+  int count;             // columns of the tile
+  std::int64_t step;     // columns of x between them; 0: input channels at one tap
+  Range inside;          // output columns at which all lie inside
+  std::int64_t per_row;  // pixels per row at which all do
+  std::int64_t border;   // and only some do
+
+  Run(const IlWeights& c, std::int64_t index) : first(index), count(1), step(0) {
+    if (c.by_taps) {
+      const Parts parts(c.kw, c.columns);
+      first = index * parts.size + (index < parts.larger ? index : parts.larger);
+      count = parts.at(index), step = c.dw;
+    }
+    const std::int64_t low = first * c.dw - c.pl, high = low + (count - 1) * c.dw;
+    inside.begin = Range(low, c.sw, c.iw, c.ow).begin;
+    inside.end = Range(high, c.sw, c.iw, c.ow).end;
+    if (inside.begin > inside.end) inside.begin = inside.end;
+    per_row = inside.end - inside.begin;
+    border = step ? c.ow - per_row : 0;  // one tap is inside or not
+  }
+  std::int64_t pixels(const IlWeights& c) const { return c.strip * (per_row + border); }
+};
+
+std::int64_t run_count(const IlWeights& c) { return c.by_taps ? ceil_div(c.kw, c.columns) : c.kw; }
+
+// dw tile: channels o of dy, columns k of x at x + k * x_k. x and dy point at the strip's first pixel.
 struct Tile {
-  const float* x;      // at input row and column of output pixel (0, 0), tap row r, first column's tap
-  std::ptrdiff_t x_k;  // floats between columns
-  std::int64_t col, tap_step;  // input column of output column 0; input columns between taps (0: channels)
-  Range rows;                  // output rows of the strip whose tap row lies inside x
-  Range inside;                // output columns at which every column's tap lies inside
-  const float* dy;             // [channels][oh][ow][B]
-  float* sums;                 // [channels][sums_o]: lane sums
+  const float* x;
+  std::ptrdiff_t x_k;
+  std::int64_t tap_step;
+  const IlPixel *pixel, *end, *border, *border_end;
+  const float* dy;  // [channels][oh][ow][B]
+  float* sums;      // [channels][sums_o]: lane sums
   std::ptrdiff_t sums_o, sums_k;
   bool first;  // start at zero
 };
-
-template <int OT, int KT>
-FASTCNN_INLINE void add_pixel(Vec (&acc)[OT][KT], const float* xp, std::ptrdiff_t x_k, const float* const* d,
-                              std::ptrdiff_t d_o) {
-  Vec xv[KT];
-#pragma GCC unroll 8
-  for (int k = 0; k < KT; ++k) xv[k] = load(xp + k * x_k);
-#pragma GCC unroll 8
-  for (int o = 0; o < OT; ++o) {
-    const Vec dv = load(d[o / 4] + (o % 4) * d_o);
-#pragma GCC unroll 8
-    for (int k = 0; k < KT; ++k) acc[o][k] = fma(dv, xv[k], acc[o][k]);
-  }
-}
-
-// A pixel at which only some columns' taps lie inside x.
-template <int OT, int KT>
-FASTCNN_INLINE void add_border_pixel(Vec (&acc)[OT][KT], const float* xp, const Tile& t, std::int64_t col,
-                                     std::int64_t in_w, const float* const* d, std::ptrdiff_t d_o) {
-#pragma GCC unroll 8
-  for (int k = 0; k < KT; ++k) {
-    const std::int64_t at = col + k * t.tap_step;
-    if (static_cast<std::uint64_t>(at) >= static_cast<std::uint64_t>(in_w)) continue;
-    const Vec xv = load(xp + k * t.x_k);
-#pragma GCC unroll 8
-    for (int o = 0; o < OT; ++o) acc[o][k] = fma(load(d[o / 4] + (o % 4) * d_o), xv, acc[o][k]);
-  }
-}
 
 // kUnit: columns are neighbouring taps.
 template <int OT, int KT, bool kUnit>
 void weights_tile(const IlWeights& c, const Tile& t) {
   Vec acc[OT][KT];
+  float* const sums = t.sums;
+  const std::ptrdiff_t sums_o = t.sums_o, sums_k = t.sums_k;
+  if (t.first) {
 #pragma GCC unroll 8
-  for (int o = 0; o < OT; ++o)
+    for (int o = 0; o < OT; ++o)
 #pragma GCC unroll 8
-    for (int k = 0; k < KT; ++k) acc[o][k] = t.first ? zero() : load(t.sums + o * t.sums_o + k * t.sums_k);
-  const std::ptrdiff_t x_k = kUnit ? kWidth : t.x_k, step = c.sw * kWidth, d_o = c.oh * c.ow * kWidth;
-  const std::int64_t in_w = c.iw, sw = c.sw;
-  constexpr int kGroups = (OT + 3) / 4;
-  for (std::int64_t i = t.rows.begin; i < t.rows.end; ++i) {
-    const float* xp = t.x + i * c.sh * in_w * kWidth;
-    const float* d[kGroups];
-#pragma GCC unroll 2
-    for (int g = 0; g < kGroups; ++g) d[g] = t.dy + i * c.ow * kWidth + 4 * g * d_o;
-    const auto next = [&] {
-      xp += step;
-#pragma GCC unroll 2
-      for (int g = 0; g < kGroups; ++g) d[g] += kWidth;
-    };
-    std::int64_t j = 0;
-    for (; j < t.inside.begin; ++j, next())
-      add_border_pixel<OT, KT>(acc, xp, t, t.col + j * sw, in_w, d, d_o);
-    for (; j < t.inside.end; ++j, next()) add_pixel<OT, KT>(acc, xp, x_k, d, d_o);
-    if (t.tap_step)  // else one tap: nothing lies inside beyond
-      for (; j < c.ow; ++j, next()) add_border_pixel<OT, KT>(acc, xp, t, t.col + j * sw, in_w, d, d_o);
+      for (int k = 0; k < KT; ++k) acc[o][k] = zero();
+  } else {
+#pragma GCC unroll 8
+    for (int o = 0; o < OT; ++o)
+#pragma GCC unroll 8
+      for (int k = 0; k < KT; ++k) acc[o][k] = load(sums + o * sums_o + k * sums_k);
+  }
+  const std::ptrdiff_t x_k = kUnit ? kWidth : t.x_k, d_o = c.oh * c.ow * kWidth;
+  const float *const x = t.x, *const dy = t.dy;
+  for (const IlPixel *p = t.pixel, *const end = t.end; p != end; ++p) {
+    const float *const xp = x + p->x, *const d0 = dy + p->dy, *const d4 = d0 + 4 * d_o;
+    Vec xv[KT];
+#pragma GCC unroll 8
+    for (int k = 0; k < KT; ++k) xv[k] = load(xp + k * x_k);
+#pragma GCC unroll 8
+    for (int o = 0; o < OT; ++o) {
+      const Vec dv = load(o < 4 ? d0 + o * d_o : d4 + (o - 4) * d_o);
+#pragma GCC unroll 8
+      for (int k = 0; k < KT; ++k) acc[o][k] = fma(dv, xv[k], acc[o][k]);
+    }
+  }
+  const std::int64_t in_w = c.iw, tap_step = t.tap_step;
+  for (const IlPixel *p = t.border, *const end = t.border_end; p != end; ++p) {
+    const float *const xp = x + p->x, *const d0 = dy + p->dy, *const d4 = d0 + 4 * d_o;
+#pragma GCC unroll 8
+    for (int k = 0; k < KT; ++k) {
+      const std::int64_t column = p->column + k * tap_step;
+      if (static_cast<std::uint64_t>(column) >= static_cast<std::uint64_t>(in_w)) continue;
+      const Vec xv = load(xp + k * x_k);
+#pragma GCC unroll 8
+      for (int o = 0; o < OT; ++o)
+        acc[o][k] = fma(load(o < 4 ? d0 + o * d_o : d4 + (o - 4) * d_o), xv, acc[o][k]);
+    }
   }
 #pragma GCC unroll 8
   for (int o = 0; o < OT; ++o)
 #pragma GCC unroll 8
-    for (int k = 0; k < KT; ++k) store(t.sums + o * t.sums_o + k * t.sums_k, acc[o][k]);
+    for (int k = 0; k < KT; ++k) store(sums + o * sums_o + k * sums_k, acc[o][k]);
 }
 
 using TileFn = void (*)(const IlWeights&, const Tile&);
@@ -112,49 +126,38 @@ constexpr TileTable make_table() {
 
 constexpr TileTable kTiles[2] = {make_table<false>(), make_table<true>()};
 
-// All taps (or input channels) of one tile of output channels over one strip of dy's rows.
+// All taps and input channels of one tile of output channels over one strip of dy's rows. Input channels go
+// outermost: their rows are in L1 for all taps.
 void strip(const IlWeights& c, const float* x, const float* dy, std::int64_t o0, int channels,
            std::int64_t i0, std::int64_t i1, float* sums) {
-  const std::int64_t plane = c.ih * c.iw * kWidth, taps = c.kh * c.kw;
+  const std::int64_t plane = c.ih * c.iw * kWidth, taps = c.kh * c.kw, runs = run_count(c);
+  const Parts inputs(c.ic, c.by_taps ? 1 : c.columns);
   Tile t{};
-  t.dy = dy + o0 * c.oh * c.ow * kWidth;
+  t.dy = dy + (o0 * c.oh + i0) * c.ow * kWidth;
   t.sums_o = c.ic * taps * kWidth;
   t.first = i0 == 0;
-  const Parts columns(c.by_taps ? c.kw : c.ic, c.columns);
-  for (std::int64_t r = 0; r < c.kh; ++r) {
-    const std::int64_t row = r * c.dh - c.pt;
-    t.rows = Range(row, c.sh, c.ih, c.oh);
-    if (t.rows.begin < i0) t.rows.begin = i0;
-    if (t.rows.end > i1) t.rows.end = i1;
-    if (c.by_taps) {
-      t.tap_step = c.dw, t.x_k = c.dw * kWidth, t.sums_k = kWidth;
-      std::int64_t q = 0;
-      for (std::int64_t b = 0; b < columns.count; q += columns.at(b), ++b) {
-        const int kt = columns.at(b);
-        t.col = q * c.dw - c.pl;
-        t.inside.begin = Range(t.col, c.sw, c.iw, c.ow).begin;
-        t.inside.end = Range(t.col + (kt - 1) * c.dw, c.sw, c.iw, c.ow).end;
-        if (t.inside.begin > t.inside.end) t.inside.begin = t.inside.end;
-        const TileFn tile = kTiles[c.dw == 1].at[channels][kt];
-        for (std::int64_t ch = 0; ch < c.ic; ++ch) {
-          t.x = x + ch * plane + (row * c.iw + t.col) * kWidth;
-          t.sums = sums + (ch * taps + r * c.kw + q) * kWidth;
-          tile(c, t);
-        }
-      }
-    } else {
-      t.tap_step = 0, t.x_k = plane, t.sums_k = taps * kWidth;
-      for (std::int64_t q = 0; q < c.kw; ++q) {
-        t.col = q * c.dw - c.pl;
-        t.inside = Range(t.col, c.sw, c.iw, c.ow);
-        std::int64_t ch = 0;
-        for (std::int64_t b = 0; b < columns.count; ch += columns.at(b), ++b) {
-          t.x = x + ch * plane + (row * c.iw + t.col) * kWidth;
-          t.sums = sums + (ch * taps + r * c.kw + q) * kWidth;
-          kTiles[0].at[channels][columns.at(b)](c, t);
-        }
+  const IlPixel* pixels = c.table;
+  for (std::int64_t q = 0; q < runs; ++q) {
+    const Run run(c, q);
+    t.tap_step = run.step;
+    t.x_k = c.by_taps ? c.dw * kWidth : plane;
+    t.sums_k = c.by_taps ? kWidth : taps * kWidth;
+    const IlPixel* const border = pixels + c.strip * run.per_row;
+    const TileFn* const tiles = kTiles[c.by_taps && c.dw == 1].at[channels];
+    std::int64_t ch = 0;
+    for (std::int64_t b = 0; b < inputs.count; ch += inputs.at(b), ++b) {
+      const TileFn tile = tiles[c.by_taps ? run.count : inputs.at(b)];
+      for (std::int64_t r = 0; r < c.kh; ++r) {
+        const std::int64_t row = r * c.dh - c.pt;
+        Range rows(row + i0 * c.sh, c.sh, c.ih, i1 - i0);  // of the strip, whose tap row lies inside x
+        t.pixel = pixels + rows.begin * run.per_row, t.end = pixels + rows.end * run.per_row;
+        t.border = border + rows.begin * run.border, t.border_end = border + rows.end * run.border;
+        t.x = x + ch * plane + ((row + i0 * c.sh) * c.iw + run.first * c.dw - c.pl) * kWidth;
+        t.sums = sums + (ch * taps + r * c.kw + run.first) * kWidth;
+        tile(c, t);
       }
     }
+    pixels += run.pixels(c);
   }
 }
 
@@ -197,11 +200,29 @@ void il_plan_weights(IlWeights* c) {
       const double t = tiled_time(Parts(c->oc, o), Parts(across, k));
       if (least == 0 || t < least) least = t, c->channels = o, c->columns = k;
     }
-  constexpr std::int64_t kStripFloats = 16 * 1024 / 4;  // a third of L1
+  constexpr std::int64_t kStripFloats = 32 * 1024 / 4;  // most of L1
   c->strip = kStripFloats / (c->channels * c->ow * kWidth);
   if (c->strip < 1) c->strip = 1;
   if (c->strip > c->oh) c->strip = c->oh;
+  c->pixels = c->strip * c->ow * run_count(*c);
   c->work = c->channels * (c->ic * c->kh * c->kw + 1) * kWidth;
+}
+
+void il_fill_pixels(const IlWeights& c, IlPixel* table) {
+  for (std::int64_t index = 0; index < run_count(c); ++index) {
+    const Run run(c, index);
+    const auto add = [&](std::int64_t i, std::int64_t j) {
+      *table++ = {static_cast<std::int32_t>((i * c.sh * c.iw + j * c.sw) * kWidth),
+                  static_cast<std::int32_t>((i * c.ow + j) * kWidth),
+                  static_cast<std::int32_t>(run.first * c.dw - c.pl + j * c.sw)};
+    };
+    for (std::int64_t i = 0; i < c.strip; ++i)
+      for (std::int64_t j = run.inside.begin; j < run.inside.end; ++j) add(i, j);
+    if (run.border == 0) continue;
+    for (std::int64_t i = 0; i < c.strip; ++i)
+      for (std::int64_t j = 0; j < c.ow; ++j)
+        if (j < run.inside.begin || j >= run.inside.end) add(i, j);
+  }
 }
 
 void il_conv_weights(const IlWeights& c, const float* x, const float* dy, int valid, float* work, float* dw,
