@@ -186,8 +186,9 @@ def test_whole_steps_equal_explicit_steps(name: str) -> None:
         close(p, q, 1e-4 if "num_batches" not in key else 0)
 
 
-@pytest.mark.parametrize("name,n", [("lenet5", 32), ("resnet20_cifar", 128)])
-@pytest.mark.parametrize("layout", ["nhwc", "auto"])
+@pytest.mark.parametrize(
+    "name,n,layout", [("lenet5", 32, "auto"), ("lenet5", 32, "nhwc"), ("resnet20_cifar", 128, "auto")]
+)
 def test_ten_training_steps_equal_pytorch(name: str, n: int, layout: str) -> None:
     torch = pytest.importorskip("torch")
     from bench import peers
