@@ -29,6 +29,8 @@ struct NormGradSums {  // with g = dy act'(y): sums over the values of g and of 
   const float* mean;        // pattern
   const float *dy, *y, *x;  // y only where act is one
   float* masked;            // g is written here, if not null
+  bool stream;              // masked goes past the cache; aligned to a vector
+  std::uint16_t* signs;     // if not null: per vector, the bits of the lanes with y > 0
   std::int64_t n;
   float *sum_g, *sum_gx;  // [period * kWidth], written
 };
@@ -39,6 +41,7 @@ struct NormGradApply {  // dx = g * scale - (x - mean) * slope - offset; without
   std::int64_t period;
   const float *mean, *scale, *slope, *offset;  // patterns; slope may be null
   const float *dy, *y, *x;
+  const std::uint16_t* signs;  // ReLU: what the first pass wrote, read instead of y; or null
   float* dx;
   std::int64_t n;
 };

@@ -80,7 +80,8 @@ class BackwardChannelsLast : public Prepared {
   explicit BackwardChannelsLast(const Problem& p)
       : b_(p, kInference), pattern_(p.inputs[1].shape[1], p.inputs[1].shape.numel()) {}
   std::size_t scratch_bytes() const override {
-    return 4 * carved(pattern_.row) + 3 * carved(pattern_.c) + carved(2 * pattern_.groups * pattern_.row);
+    return 4 * carved(pattern_.row) + 3 * carved(pattern_.c) + carved(2 * pattern_.groups * pattern_.row) +
+           (keeps_signs() ? align64(static_cast<std::size_t>(vectors_of(pattern_.floats)) * 2) : 0);
   }
   void run(const RunArgs& a) const override {
     Carve carve(a.scratch);
@@ -92,7 +93,8 @@ class BackwardChannelsLast : public Prepared {
     float* const parts =
         carve.floats_of(2 * pattern_.groups * row);  // [groups][sum g, sum g (x - mean)][row]
     pattern_.expand(mean, [&](std::int64_t c) { return floats(a.in[2])[c]; });
-    if (b_.wants_sums) sum(a, mean, parts);
+    auto* const signs = keeps_signs() ? reinterpret_cast<std::uint16_t*>(carve.floats_of(0)) : nullptr;
+    if (b_.wants_sums) sum(a, mean, parts, signs);
     parallel_for((pattern_.c + kJoined - 1) / kJoined, [&](std::int64_t item, int) {
       join(a, parts, item * kJoined, std::min(kJoined, pattern_.c - item * kJoined), of);
     });
@@ -110,21 +112,29 @@ class BackwardChannelsLast : public Prepared {
       const std::int64_t at = (items - 1 - item) * pattern_.item();
       kernels().norm->grad_apply({act, stream, pattern_.period, mean, scale, kInference ? nullptr : slope,
                                   offset, g + at, y ? y + at : nullptr, floats(a.in[1]) + at,
-                                  floats(a.out[0]) + at, std::min(pattern_.item(), pattern_.floats - at)});
+                                  signs ? signs + at / kernels().width : nullptr, floats(a.out[0]) + at,
+                                  std::min(pattern_.item(), pattern_.floats - at)});
     });
   }
   std::string detail() const override { return str(pattern_.groups, " groups"); }
 
  private:
-  void sum(const RunArgs& a, const float* mean, float* parts) const {
+  // The second pass reads one bit per value instead of y.
+  bool keeps_signs() const { return !kInference && b_.act == Act::kRelu && b_.masked < 0; }
+  static std::int64_t vectors_of(std::int64_t floats) {
+    return (floats + kernels().width - 1) / kernels().width;
+  }
+  void sum(const RunArgs& a, const float* mean, float* parts, std::uint16_t* signs) const {
     const std::int64_t row = pattern_.row, groups = pattern_.groups;
     parallel_for(groups, [&](std::int64_t g, int) {
       const std::int64_t at = pattern_.group_begin(g) * row;
       const std::int64_t end = g + 1 == groups ? pattern_.floats : pattern_.group_begin(g + 1) * row;
       const float* const y = b_.y_of(a);
       float* const masked = b_.masked_of(a);
+      const bool stream = pattern_.streams() && reinterpret_cast<std::uintptr_t>(masked) % 64 == 0;
       kernels().norm->grad_sums({b_.act, pattern_.period, mean, floats(a.in[0]) + at, y ? y + at : nullptr,
-                                 floats(a.in[1]) + at, masked ? masked + at : nullptr, end - at,
+                                 floats(a.in[1]) + at, masked ? masked + at : nullptr, stream,
+                                 signs ? signs + at / kernels().width : nullptr, end - at,
                                  parts + 2 * g * row, parts + (2 * g + 1) * row});
     });
   }
@@ -173,7 +183,7 @@ class BackwardInterleaved : public Prepared {
         float* const part = parts + 2 * item * width_;
         kernels().norm->grad_sums({b_.act, 1, mean + item % f.c * width_, floats(a.in[0]) + at,
                                    y ? y + at : nullptr, floats(a.in[1]) + at, masked ? masked + at : nullptr,
-                                   plane, part, part + width_});
+                                   false, nullptr, plane, part, part + width_});
       });
     parallel_for(f.c, [&](std::int64_t c, int) {
       double sum_g = 0, sum_gx = 0;
@@ -197,7 +207,7 @@ class BackwardInterleaved : public Prepared {
       parallel_for((last - first) * f.c, [&](std::int64_t item, int) {
         const std::int64_t at = (first * f.c + item) * plane, c = item % f.c * width_;
         kernels().norm->grad_apply({act, false, 1, mean + c, scale + c, kInference ? nullptr : slope + c,
-                                    offset + c, g + at, y ? y + at : nullptr, floats(a.in[1]) + at,
+                                    offset + c, g + at, y ? y + at : nullptr, floats(a.in[1]) + at, nullptr,
                                     floats(a.out[0]) + at, plane});
       });
     };

@@ -157,16 +157,25 @@ void moments(const float* x, std::int64_t rows, std::int64_t period, float* mean
   for (; r < rows; ++r) moments_tile<1>(x + r * row, r, period, mean, m2);
 }
 
-template <Act kAct, bool kMasked>
+enum class Keep { kNothing, kMasked, kMaskedStreamed, kSigns };
+
+template <Act kAct, Keep kKeep>
 struct GradSums {
   const NormGradSums& a;
 
+  // g and x - mean of one vector. All loads come before the store: where the buffers lie a multiple of 4 KB
+  // apart, a load after it would wait for it.
   template <class Lanes>
-  FASTCNN_INLINE Vec gradient(std::int64_t i, Lanes lanes) const {
-    Vec g = lanes.get(a.dy + i);
-    if constexpr (kAct != Act::kNone) g = activate_grad<kAct>(g, lanes.get(a.y + i));
-    if constexpr (kMasked) lanes.template put<false>(a.masked + i, g);
-    return g;
+  FASTCNN_INLINE void read(std::int64_t i, Vec mean, Vec& g, Vec& d, Lanes lanes) const {
+    g = lanes.get(a.dy + i);
+    d = lanes.get(a.x + i) - mean;
+    if constexpr (kAct != Act::kNone) {
+      const Vec y = lanes.get(a.y + i);
+      g = activate_grad<kAct>(g, y);
+      if constexpr (kKeep == Keep::kSigns) a.signs[i / kWidth] = (std::uint16_t)positive_bits(y);
+    }
+    if constexpr (kKeep == Keep::kMasked || kKeep == Keep::kMaskedStreamed)
+      lanes.template put<kKeep == Keep::kMaskedStreamed>(a.masked + i, g);
   }
   FASTCNN_INLINE void join(std::int64_t at, Vec g, Vec gx) const {
     store(a.sum_g + at, load(a.sum_g + at) + g);
@@ -180,10 +189,10 @@ struct GradSums {
       Vec g[2] = {}, gx[2] = {};
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        const std::int64_t i = first + r * row + p;
-        const Vec t = gradient(i, Full{});
+        Vec t, d;
+        read(first + r * row + p, mean, t, d, Full{});
         g[r % 2] += t;
-        gx[r % 2] = fma(t, load(a.x + i) - mean, gx[r % 2]);
+        gx[r % 2] = fma(t, d, gx[r % 2]);
       }
       join(p, g[0] + g[1], gx[0] + gx[1]);
     }
@@ -192,15 +201,16 @@ struct GradSums {
   void rest(std::int64_t i) const {
     for (std::int64_t p = 0; i < a.n; p += kWidth, i += kWidth) {
       const Some lanes{a.n - i < kWidth ? (int)(a.n - i) : kWidth};
-      const Vec g = gradient(i, lanes);
-      join(p, g, g * (lanes.get(a.x + i) - load(a.mean + p)));
+      Vec g, d;
+      read(i, load(a.mean + p), g, d, lanes);
+      join(p, g, g * d);
     }
   }
 };
 
-template <Act kAct, bool kMasked>
+template <Act kAct, Keep kKeep>
 void grad_sums_of(const NormGradSums& a) {
-  const GradSums<kAct, kMasked> sums{a};
+  const GradSums<kAct, kKeep> sums{a};
   const std::int64_t row = a.period * kWidth;
   for (std::int64_t p = 0; p < row; p += kWidth) {
     store(a.sum_g + p, zero());
@@ -215,14 +225,19 @@ void grad_sums_of(const NormGradSums& a) {
 void grad_sums(const NormGradSums& a) {
   with_act(a.act, [&](auto kind) {
     constexpr Act k = decltype(kind)::value;
-    if (a.masked)
-      grad_sums_of<k, true>(a);
+    if (a.masked && a.stream)
+      grad_sums_of<k, Keep::kMaskedStreamed>(a);
+    else if (a.masked)
+      grad_sums_of<k, Keep::kMasked>(a);
+    else if (k == Act::kRelu && a.signs)
+      grad_sums_of<k, Keep::kSigns>(a);
     else
-      grad_sums_of<k, false>(a);
+      grad_sums_of<k, Keep::kNothing>(a);
   });
+  if (a.masked && a.stream) stream_fence();
 }
 
-template <Act kAct, bool kThroughStatistics, bool kStream>
+template <Act kAct, bool kThroughStatistics, bool kStream, bool kSigns = false>
 struct GradApplyBody {
   const NormGradApply& a;
   Vec mean[4], scale[4], slope[4], offset[4];
@@ -235,7 +250,10 @@ struct GradApplyBody {
   template <class Lanes>
   FASTCNN_INLINE void operator()(int v, std::int64_t i, Lanes lanes) {
     Vec g = lanes.get(a.dy + i);
-    if constexpr (kAct != Act::kNone) g = activate_grad<kAct>(g, lanes.get(a.y + i));
+    if constexpr (kSigns)
+      g = keep_bits(a.signs[i / kWidth], g);
+    else if constexpr (kAct != Act::kNone)
+      g = activate_grad<kAct>(g, lanes.get(a.y + i));
     Vec dx = g * scale[v];
     if constexpr (kThroughStatistics) {
       dx = fma(g, scale[v], -offset[v]);
@@ -250,6 +268,10 @@ void grad_apply(const NormGradApply& a) {
     constexpr Act k = decltype(kind)::value;
     if (!a.slope)
       walk<k>(a.n, a.period, GradApplyBody<k, false, false>{a, {}, {}, {}, {}});
+    else if (k == Act::kRelu && a.signs && a.stream)
+      walk<k>(a.n, a.period, GradApplyBody<k, true, true, true>{a, {}, {}, {}, {}});
+    else if (k == Act::kRelu && a.signs)
+      walk<k>(a.n, a.period, GradApplyBody<k, true, false, true>{a, {}, {}, {}, {}});
     else if (a.stream)
       walk<k>(a.n, a.period, GradApplyBody<k, true, true>{a, {}, {}, {}, {}});
     else
