@@ -62,3 +62,29 @@ def test_an_op_in_another_layout_sees_the_same_pixels(shape, layout, rng):
 def test_only_images_are_converted():
     with pytest.raises(TypeError, match="float32 or uint8 input, got int64"):
         _core.run("convert", [np.zeros((2, 3), np.int64)])
+
+
+@pytest.mark.parametrize("n", [32, 35])
+@pytest.mark.parametrize("wide", [90, 96])
+def test_a_plan_that_changes_layout_midway(n, wide, rng):
+    """Few channels run interleaved, many channels-last; values and gradients cross over in both directions."""
+    x = rng.standard_normal((n, 2, 28, 28)).astype(np.float32)
+    shapes = [(3, 2, 5, 5), (2, 3, 5, 5), (wide, 2, 1, 1), (96, wide, 3, 3)]
+    weights = [rng.standard_normal(s).astype(np.float32) * 0.2 for s in shapes]
+
+    def build(g, ids):
+        y, *ws = ids
+        for w in ws:
+            y = g.record("tanh", [g.record("conv2d", [y, w, None], {})[0]], {})[0]
+        return [y, *g.backward(y, y, ws)]
+
+    crossings = 0
+    for isa in _core.available_isas():
+        _core.select_isa(isa)
+        mixed, plan = run_graph(build, [x], "auto", [w.copy() for w in weights])
+        last, _ = run_graph(build, [x], "nhwc", [w.copy() for w in weights])
+        layouts = {s["layout"] for s in plan.steps if s["op"] in ("conv2d", "conv2d_backward_data")}
+        crossings += layouts == {"interleaved", "nhwc"}
+        for a, b in zip(mixed, last, strict=True):
+            assert abs(a - b).max() <= 1e-4 * abs(b).max()
+    assert crossings, "every plan kept to one layout: choose sizes that the cost model divides"
