@@ -37,7 +37,7 @@ def test_tiles(features):
 
 @pytest.mark.parametrize(
     "shape",
-    [(2, 5000, 3), (1, 2049, 130), (130, 33, 70), (1030, 17, 9), (40, 200, 300)],
+    [(2, 5000, 3), (3, 2100, 520), (1, 2049, 130), (130, 33, 70), (1030, 17, 9), (40, 200, 300)],
     ids=lambda s: "x".join(map(str, s)),
 )
 def test_chunks_and_items(shape):

@@ -133,7 +133,8 @@ class RowsBackwardData final : public Prepared {
  public:
   explicit RowsBackwardData(const Problem& p)
       : params_(linear_backward_data_params(p.inputs)),
-        item_(item_size(params_.in, 4 * kernels().width, 512, params_.n * params_.out)) {}
+        item_(item_size(params_.in, 4 * kernels().width, 1024, params_.n * params_.out)),
+        rows_(params_.n < 64 && params_.in * params_.out > (1 << 20) ? 32 : 128) {}
   void run(const RunArgs& a) const override {
     parallel_for(ceil_div(params_.in, item_), [&](std::int64_t item, int) {
       const std::int64_t first = item * item_;
@@ -142,10 +143,10 @@ class RowsBackwardData final : public Prepared {
       o.b_k = params_.in;
       o.c = floats(a.out[0]) + first, o.c_m = params_.in;
       o.m = params_.n, o.n = std::min(item_, params_.in - first);
-      for (std::int64_t k = 0; k < params_.out; k += kRows) {
+      for (std::int64_t k = 0; k < params_.out; k += rows_) {
         o.a = floats(a.in[0]) + k;
         o.b = floats(a.in[1]) + k * params_.in + first;
-        o.k = std::min(kRows, params_.out - k);
+        o.k = std::min(rows_, params_.out - k);
         o.accumulate = k > 0;
         kernels().linear->outer(o);
       }
@@ -154,10 +155,11 @@ class RowsBackwardData final : public Prepared {
   std::string detail() const override { return str(item_, " inputs per item"); }
 
  private:
-  static constexpr std::int64_t kRows = 128;  // weight rows read side by side
-
   LinearParams params_;
   std::int64_t item_;
+  // Weight rows read side by side. Few images are bound by memory, whose prefetchers follow about 32 streams;
+  // many by arithmetic, and sums are fetched and stored once per run of rows.
+  std::int64_t rows_;
 };
 
 class RowsBackwardWeights final : public Prepared {
