@@ -159,8 +159,10 @@ void choose_modes(Graph& g, const std::vector<ValueId>& outputs, const std::stri
   for (Node& n : g.nodes())
     n.mode = n.forward == kNoNode ? (forward++ < cut ? Mode::kInterleaved : Mode::kChannelsLast)
                                   : g.nodes()[static_cast<std::size_t>(n.forward)].mode;
-  for (Node& n : g.nodes())
+  for (Node& n : g.nodes()) {
+    if (n.dead) continue;  // a folded node's output belongs to the node that took its place
     for (const ValueId v : n.out) g.value(v).desc.layout = layout_in(n.mode, g.desc(v));
+  }
 }
 
 // copy: into memory of its own, even where the bytes are the same.

@@ -237,7 +237,8 @@ class Conv2d : public OpDef {
     std::vector<ValueId> grads(call.inputs.size(), kNoValue);
     const bool bias = call.inputs.size() > 2 && call.inputs[2] != kNoValue && call.needs[2];
     if (dy[0] == kNoValue) return grads;
-    const Shape &x = g.desc(call.inputs[0]).shape, &w = g.desc(call.inputs[1]).shape;
+    const Shape x = g.desc(call.inputs[0]).shape,
+                w = g.desc(call.inputs[1]).shape;  // copies: add() moves them
     if (call.needs[0]) {
       Attrs attrs = geometry_attrs(call.attrs);
       attrs.set("input_size", std::vector<std::int64_t>{x[2], x[3]});

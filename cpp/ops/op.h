@@ -131,7 +131,7 @@ class GradBuilder {
   virtual ~GradBuilder() = default;
   virtual std::vector<ValueId> add(const std::string& op, const std::vector<ValueId>& inputs,
                                    const Attrs& attrs) = 0;
-  virtual const TensorDesc& desc(ValueId v) const = 0;
+  virtual const TensorDesc& desc(ValueId v) const = 0;  // valid until the next add()
   // Whether v is the constant 1 that a backward pass starts from: a product with it can be left out.
   virtual bool is_one(ValueId v) const { return false; }
 };
