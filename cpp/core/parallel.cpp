@@ -77,32 +77,122 @@ thread_local int scope_threads = 0;
 std::atomic<bool> team_used{false};
 std::atomic<bool> forked_with_team{false};
 
-void run_region(std::int64_t items, int threads, ItemFn fn, void* context) {
-  // Runs of consecutive items: a few per thread, so that a slow neighbour does not hold up the region.
-  const std::int64_t run = std::max<std::int64_t>(1, items / (std::int64_t{threads} * 8));
-  std::atomic<std::int64_t> next{0};
-#pragma omp parallel num_threads(threads)
+inline void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+constexpr int kSpins = 8000;  // about 0.3 ms: longer than the pauses between the jobs of a plan
+
+// Polls `ready`: briefly without giving up the core, then giving way to whoever else wants it.
+template <class Ready>
+void wait_until(Ready ready) {
+  for (int spins = 0; !ready(); ++spins) {
+    if (spins < kSpins)
+      relax();
+    else
+      sched_yield();
+  }
+}
+
+// One OpenMP region, in which thread 0 posts jobs and the others help with them. A job is finished when all
+// of its items are; a thread that is late (asleep, or its core busy elsewhere) finds nothing left to do, and
+// nobody waits for it.
+class Session {
+ public:
+  explicit Session(int threads) : threads_(threads) {}
+  int threads() const { return threads_; }
+
+  void run(BodyFn body, void* context);
+
+  void post(std::int64_t items, ItemFn fn, void* context) {
+    const std::uint64_t epoch = (state_.load(std::memory_order_relaxed) >> 32) + 1;
+    state_.store(epoch << 32 | kItemBits);  // the fields below may be written: nobody takes an item now
+    items_.store(items, std::memory_order_relaxed);
+    chunk_.store(std::max<std::int64_t>(1, items / (std::int64_t{threads_} * 8)), std::memory_order_relaxed);
+    fn_.store(fn, std::memory_order_relaxed);
+    context_.store(context, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    state_.store(epoch << 32, std::memory_order_release);
+    take_items(0);
+    wait_until([&] { return done_.load(std::memory_order_acquire) == items; });
+  }
+
+  static constexpr std::int64_t kClosed = 0xffffffff;  // as the next item: there is none to take
+
+ private:
+  static constexpr std::uint64_t kItemBits = 0xffffffffu;
+
+  // Runs of consecutive items: a few per thread, so that a slow neighbour does not hold up the job.
+  void take_items(int thread) {
+    for (std::uint64_t s = state_.load(std::memory_order_acquire);;) {
+      const auto next = static_cast<std::int64_t>(s & kItemBits);
+      const std::int64_t items = items_.load(std::memory_order_relaxed),
+                         chunk = chunk_.load(std::memory_order_relaxed);
+      const ItemFn fn = fn_.load(std::memory_order_relaxed);
+      void* const context = context_.load(std::memory_order_relaxed);
+      if (next == kClosed || next >= items) return;
+      const std::int64_t begin = next, end = std::min(items, begin + chunk);
+      // Succeeds only while the job is still the one that was read above.
+      if (!state_.compare_exchange_weak(s, (s & ~kItemBits) | static_cast<std::uint64_t>(end),
+                                        std::memory_order_acq_rel, std::memory_order_acquire))
+        continue;
+      for (std::int64_t i = begin; i < end; ++i) fn(context, i, thread);
+      done_.fetch_add(end - begin, std::memory_order_release);
+      s = state_.load(std::memory_order_acquire);
+    }
+  }
+
+  void help(int thread) {
+    while (!over_.load(std::memory_order_acquire)) {
+      take_items(thread);
+      const std::uint64_t seen = state_.load(std::memory_order_acquire);
+      wait_until([&] {
+        return over_.load(std::memory_order_acquire) || state_.load(std::memory_order_acquire) != seen;
+      });
+    }
+  }
+
+  const int threads_;
+  alignas(64) std::atomic<std::uint64_t> state_{kItemBits};  // job number, next item
+  alignas(64) std::atomic<std::int64_t> done_{0};
+  alignas(64) std::atomic<std::int64_t> items_{0};
+  std::atomic<std::int64_t> chunk_{1};
+  std::atomic<ItemFn> fn_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::atomic<bool> over_{false};
+};
+
+thread_local Session* session = nullptr;  // that this thread posts to
+
+void Session::run(BodyFn body, void* context) {
+#pragma omp parallel num_threads(threads_)
   {
     const FlushDenormals flush;
-    const int thread = omp_get_thread_num();
-    for (;;) {
-      const std::int64_t begin = next.fetch_add(run, std::memory_order_relaxed);
-      if (begin >= items) break;
-      for (std::int64_t i = begin; i < std::min(items, begin + run); ++i) fn(context, i, thread);
+    if (omp_get_thread_num() == 0) {
+      session = this;
+      body(context);
+      session = nullptr;
+      over_.store(true, std::memory_order_release);
+    } else {
+      help(omp_get_thread_num());
     }
   }
 }
 
 class ChildDriver {
  public:
-  void run(std::int64_t items, int threads, ItemFn fn, void* context) {
+  void run(int threads, BodyFn body, void* context) {
     const std::lock_guard<std::mutex> one_at_a_time(caller_);
     std::unique_lock<std::mutex> lock(mutex_);
     if (!started_) {
       started_ = true;
       std::thread([this] { serve(); }).detach();
     }
-    job_ = {items, threads, fn, context};
+    job_ = {threads, body, context};
     pending_ = true, done_ = false;
     wake_.notify_all();
     wake_.wait(lock, [this] { return done_; });
@@ -110,9 +200,8 @@ class ChildDriver {
 
  private:
   struct Job {
-    std::int64_t items;
     int threads;
-    ItemFn fn;
+    BodyFn body;
     void* context;
   };
   void serve() {
@@ -122,7 +211,7 @@ class ChildDriver {
       pending_ = false;
       const Job job = job_;
       lock.unlock();
-      run_region(job.items, job.threads, job.fn, job.context);
+      Session(job.threads).run(job.body, job.context);
       lock.lock();
       done_ = true;
       wake_.notify_all();
@@ -160,6 +249,7 @@ int default_threads(std::string* why) {
 }
 
 int num_threads() {
+  if (session) return session->threads();
   if (scope_threads > 0) return scope_threads;
   int n = global_threads.load(std::memory_order_relaxed);
   if (n == 0) global_threads.store(n = default_threads());
@@ -182,12 +272,11 @@ std::string openmp_runtime() {
 ThreadScope::ThreadScope(int n) : previous_(scope_threads) { scope_threads = n; }
 ThreadScope::~ThreadScope() { scope_threads = previous_; }
 
-void parallel_run(std::int64_t items, ItemFn fn, void* context) {
-  if (items <= 0) return;
-  const int threads = static_cast<int>(std::min<std::int64_t>(num_threads(), items));
-  if (threads == 1) {
+void run_session(BodyFn body, void* context) {
+  const int threads = num_threads();
+  if (session || threads == 1) {
     const FlushDenormals flush;
-    for (std::int64_t i = 0; i < items; ++i) fn(context, i, 0);
+    body(context);
     return;
   }
   if (!team_used.exchange(true)) {
@@ -195,9 +284,22 @@ void parallel_run(std::int64_t items, ItemFn fn, void* context) {
     std::call_once(once, [] { pthread_atfork(nullptr, nullptr, after_fork_in_child); });
   }
   if (forked_with_team.load(std::memory_order_relaxed))
-    child_driver->run(items, threads, fn, context);
+    child_driver->run(threads, body, context);
   else
-    run_region(items, threads, fn, context);
+    Session(threads).run(body, context);
+}
+
+void parallel_run(std::int64_t items, ItemFn fn, void* context) {
+  if (items <= 0) return;
+  // More items than a job's counter holds do not occur; they would still be right.
+  if (items == 1 || num_threads() == 1 || items >= Session::kClosed) {
+    const FlushDenormals flush;
+    for (std::int64_t i = 0; i < items; ++i) fn(context, i, 0);
+  } else if (session) {
+    session->post(items, fn, context);
+  } else {
+    parallel_session([&] { session->post(items, fn, context); });
+  }
 }
 
 }  // namespace fastcnn

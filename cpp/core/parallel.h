@@ -31,6 +31,18 @@ class ThreadScope {
   int previous_;
 };
 
+using BodyFn = void (*)(void* context);
+void run_session(BodyFn body, void* context);
+
+// Calls body() on this thread with the team held ready: every parallel_for in it hands its items to threads
+// that are already awake, and nobody waits for a thread that took none. Anything that calls parallel_for
+// often belongs in one session. body must not throw.
+template <class F>
+void parallel_session(F&& body) {
+  using Fn = std::remove_reference_t<F>;
+  run_session([](void* c) { (*static_cast<Fn*>(c))(); }, const_cast<void*>(static_cast<const void*>(&body)));
+}
+
 using ItemFn = void (*)(void* context, std::int64_t item, int thread);
 void parallel_run(std::int64_t items, ItemFn fn, void* context);
 

@@ -366,20 +366,7 @@ void Plan::run(int section, std::vector<double>* seconds) {
   bool exported = false;
   const std::uint64_t now = stamp(&exported);
   const bool renew = exported || !prologue_done_ || now != last_stamp_;
-  std::size_t step = 0;
-  for (RunLaunch& l : launches_) {
-    const bool mine = l.section == section || (l.section < 0 && section == 0 && renew);
-    if (section == 0 && renew)
-      for (Step& s : l.steps)
-        if (s.packed.kind == Operand::kPersistent && l.section >= 0) {
-          // Packing reads parameters and folded weights only; those are there already.
-          resolve(s);
-          nodes_[static_cast<std::size_t>(s.node)].choice.prepared->pack(
-              s.in_ptr.data(), static_cast<std::byte*>(address(s.packed)));
-        }
-    if (mine) run_launch(l, seconds ? seconds->data() + step : nullptr);
-    step += l.steps.size();
-  }
+  parallel_session([&] { run_launches(section, renew, seconds ? seconds->data() : nullptr); });
   prologue_done_ = true;
   last_stamp_ = now;
   if (has_updates_)
@@ -391,6 +378,23 @@ void Plan::run(int section, std::vector<double>* seconds) {
   for (std::size_t i = 0; i < output_.size(); ++i)
     if (output_section_[i] == section) output_[i] = Tensor();
   for (Tensor& t : input_) t = Tensor();
+}
+
+void Plan::run_launches(int section, bool renew, double* seconds) {
+  std::size_t step = 0;
+  for (RunLaunch& l : launches_) {
+    const bool mine = l.section == section || (l.section < 0 && section == 0 && renew);
+    if (section == 0 && renew)
+      for (Step& s : l.steps)
+        if (s.packed.kind == Operand::kPersistent && l.section >= 0) {
+          // Packing reads parameters and folded weights only; those are there already.
+          resolve(s);
+          nodes_[static_cast<std::size_t>(s.node)].choice.prepared->pack(
+              s.in_ptr.data(), static_cast<std::byte*>(address(s.packed)));
+        }
+    if (mine) run_launch(l, seconds ? seconds + step : nullptr);
+    step += l.steps.size();
+  }
 }
 
 void Plan::drop_forward() {

@@ -86,6 +86,7 @@ class Plan {
   Operand operand(ValueId v) const;
   void* address(const Operand& o) const;
   void resolve(Step& s);
+  void run_launches(int section, bool renew, double* seconds);
   void run_launch(RunLaunch& l, double* seconds);
   std::uint64_t stamp(bool* exported) const;
   bool updates_tensor(ValueId v) const;
