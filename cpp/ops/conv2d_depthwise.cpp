@@ -111,12 +111,7 @@ class DepthwiseConv : public Prepared, DepthwiseStrips {
     parallel_for(grid_.n * strips_ * channels_.count, [&](std::int64_t i, int thread) {
       item(a, i, parts, reinterpret_cast<float*>(patches + static_cast<std::size_t>(thread) * patch_bytes()));
     });
-    if (fusion_.statistics) {
-      const auto running = [&](int i) { return static_cast<float*>(const_cast<void*>(a.in[i])); };
-      moments_.merge(parts, static_cast<float*>(a.out[operands_.mean]),
-                     static_cast<float*>(a.out[operands_.rstd]), running(operands_.running_mean),
-                     running(operands_.running_var));
-    }
+    if (fusion_.statistics) moments_.merge(parts, a, operands_);
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "ops/conv2d_direct.h"
+#include "ops/conv2d_winograd.h"
 
 namespace fastcnn::ops {
 namespace {
@@ -107,11 +108,27 @@ std::vector<ConvRun> runs_of(const ConvPhase& phase, std::int64_t row_stride, st
   return runs;
 }
 
+namespace {
+
+std::string declines(const Problem& p) { return wrong_layout(p, Layout::kNHWC); }
+
+// A pool rides along only where no special implementation would do the convolution without it: that saves
+// more than not writing the value before the pool.
+std::string forward_declines(const Problem& p) {
+  const std::string layout = declines(p);
+  if (!layout.empty() || p.fusion.pool.kind == PoolSpec::kNone || p.attrs.has("implementation"))
+    return layout;
+  const ConvParams c = conv_forward_params(p.attrs, p.inputs);
+  if (c.depthwise()) return "depthwise without the pool is faster";
+  return winograd_declines(p, c).empty() ? "winograd4x4 without the pool is faster" : "";
+}
+
+}  // namespace
+
 std::vector<Impl> conv2d_direct(ConvDirection d) {
-  const auto declines = [](const Problem& p) { return wrong_layout(p, Layout::kNHWC); };
   switch (d) {
     case ConvDirection::kForward:
-      return {{"direct", declines, prepare_direct_forward}};
+      return {{"direct", forward_declines, prepare_direct_forward}};
     case ConvDirection::kBackwardData:
       return {{"direct", declines, prepare_direct_backward_data}};
     case ConvDirection::kBackwardWeights:

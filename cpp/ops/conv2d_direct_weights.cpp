@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t kStripPixels = 256;  // dy's strip of one block of channels stays in L1
 constexpr std::int64_t kBlockRows = 1152;   // taps times input channels of one patch
 constexpr double kUnitMacs = 24e6;          // the least work that is worth a unit of its own
-constexpr double kMaxUnits = 16;
+constexpr std::int64_t kMaxUnits = 16;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -90,7 +90,8 @@ class DirectConvWeights : public Prepared {
   // Groups cost memory for their accumulators, chunks read the input again.
   void choose_units(double macs) {
     const std::int64_t strips = std::max<std::int64_t>(1, grid_.n * strips_);
-    const auto want = static_cast<std::int64_t>(std::clamp(macs / kUnitMacs, 1.0, kMaxUnits));
+    std::int64_t want = 1;
+    while (want < kMaxUnits && static_cast<double>(want) * kUnitMacs < macs) want *= 2;
     const double weights = static_cast<double>(acc_bytes());
     const double input = 4.0 * static_cast<double>(grid_.n * grid_.src_h * grid_.src_w * grid_.src_c);
     double best = 0;

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "ops/op.h"
+#include "ops/conv2d.h"
 
 namespace fastcnn::ops {
 
@@ -23,7 +23,7 @@ class PartialMoments {
   float* part(float* parts, std::int64_t i) const { return parts + i * 3 * channels_; }
   std::int64_t channels() const { return channels_; }
   // Writes mean and 1 / sqrt(variance + eps) and moves the running statistics.
-  void merge(const float* parts, float* mean, float* rstd, float* running_mean, float* running_var) const;
+  void merge(const float* parts, const RunArgs& a, const ConvOperands& o) const;
 
  private:
   std::vector<std::int64_t> pixels_;

@@ -90,12 +90,7 @@ class WinogradConv : public Prepared {
       item(a, b, parts,
            reinterpret_cast<float*>(buffers + static_cast<std::size_t>(thread) * thread_bytes()));
     });
-    if (fusion_.statistics) {
-      const auto running = [&](int i) { return static_cast<float*>(const_cast<void*>(a.in[i])); };
-      moments_.merge(parts, static_cast<float*>(a.out[operands_.mean]),
-                     static_cast<float*>(a.out[operands_.rstd]), running(operands_.running_mean),
-                     running(operands_.running_var));
-    }
+    if (fusion_.statistics) moments_.merge(parts, a, operands_);
   }
 
  private:
