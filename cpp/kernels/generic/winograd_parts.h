@@ -1,5 +1,6 @@
-// F(4x4, 3x3) with the points 0, 1, -1, 2, -2, infinity: the one-dimensional transforms.
-// Lavin & Gray 2016, "Fast algorithms for convolutional neural networks", section 4.3.
+// F(4x4, 3x3) by Toom-Cook with six points: the one-dimensional transforms. Lavin & Gray 2016, "Fast
+// algorithms for convolutional neural networks", section 4.3; the choice of points: Barabasz et al. 2020,
+// "Error analysis and improving the accuracy of Winograd convolution for deep neural networks".
 #pragma once
 
 #include "kernels/generic/conv_parts.h"
@@ -17,59 +18,68 @@ FASTCNN_INLINE T* here(T* p) {
   return p;
 }
 
+// The finite points besides 0 are +-kA and +-kB. With 5/8 and 3/2 rounding errors are less than half those of
+// the usual 1 and 2, and every constant of B and A is still exact.
+constexpr float kA = 0.625f, kA2 = kA * kA, kA3 = kA2 * kA;
+constexpr float kB = 1.5f, kB2 = kB * kB, kB3 = kB2 * kB;
+constexpr float kG0 = 1 / (kA2 * kB2);              // G's row of 0
+constexpr float kGA = 1 / (2 * kA2 * (kA2 - kB2));  // of +-kA, times (1, +-kA, kA2)
+constexpr float kGB = 1 / (2 * kB2 * (kB2 - kA2));  // of +-kB
+
 // o = B^T d
 FASTCNN_INLINE void input_1d(const Vec (&d)[6], Vec (&o)[6]) {
-  const Vec two = broadcast(2.0f), four = broadcast(4.0f);
-  const Vec a = fma(-four, d[2], d[4]), b = fma(-four, d[1], d[3]);
-  const Vec e = d[4] - d[2], f = d[3] - d[1];
-  o[0] = fma(four, d[0] - d[2], e);
-  o[1] = a + b;
-  o[2] = a - b;
-  o[3] = fma(two, f, e);
-  o[4] = fma(-two, f, e);
-  o[5] = fma(-four, f, d[5] - d[3]);
+  const Vec a = broadcast(kA), b = broadcast(kB), a2 = broadcast(kA2), b2 = broadcast(kB2);
+  const Vec sum = broadcast(kA2 + kB2), product = broadcast(kA2 * kB2);
+  const Vec e = fma(-b2, d[2], d[4]), f = fma(-b2, d[1], d[3]);
+  const Vec g = fma(-a2, d[2], d[4]), h = fma(-a2, d[1], d[3]);
+  o[0] = fma(product, d[0], fma(-sum, d[2], d[4]));
+  o[1] = fma(a, f, e);
+  o[2] = fma(-a, f, e);
+  o[3] = fma(b, h, g);
+  o[4] = fma(-b, h, g);
+  o[5] = fma(product, d[1], fma(-sum, d[3], d[5]));
 }
 
 // o = A^T m
 FASTCNN_INLINE void output_1d(const Vec (&m)[6], Vec (&o)[4]) {
   const Vec s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
   o[0] = m[0] + s1 + s2;
-  o[1] = fma(broadcast(2.0f), d2, d1);
-  o[2] = fma(broadcast(4.0f), s2, s1);
-  o[3] = fma(broadcast(8.0f), d2, d1) + m[5];
+  o[1] = fma(broadcast(kB), d2, d1 * kA);
+  o[2] = fma(broadcast(kB2), s2, s1 * kA2);
+  o[3] = fma(broadcast(kB3), d2, fma(broadcast(kA3), d1, m[5]));
 }
 
 // o = A y
 FASTCNN_INLINE void gradient_1d(const Vec (&y)[4], Vec (&o)[6]) {
-  const Vec a = y[0] + y[2], b = y[1] + y[3];
-  const Vec c = fma(broadcast(4.0f), y[2], y[0]), d = fma(broadcast(8.0f), y[3], y[1] + y[1]);
+  const Vec e = fma(broadcast(kA2), y[2], y[0]), f = fma(broadcast(kA3), y[3], y[1] * kA);
+  const Vec g = fma(broadcast(kB2), y[2], y[0]), h = fma(broadcast(kB3), y[3], y[1] * kB);
   o[0] = y[0];
-  o[1] = a + b;
-  o[2] = a - b;
-  o[3] = c + d;
-  o[4] = c - d;
+  o[1] = e + f;
+  o[2] = e - f;
+  o[3] = g + h;
+  o[4] = g - h;
   o[5] = y[3];
 }
 
 // o = G g
 FASTCNN_INLINE void weight_1d(const Vec (&g)[3], Vec (&o)[6]) {
-  const Vec sixth = broadcast(1.0f / 6), twelfth = broadcast(1.0f / 12), c24 = broadcast(1.0f / 24);
-  const Vec a = (g[0] + g[2]) * -sixth, b = fma(c24, g[0], sixth * g[2]);
-  o[0] = g[0] * 0.25f;
-  o[1] = fma(-sixth, g[1], a);
-  o[2] = fma(sixth, g[1], a);
-  o[3] = fma(twelfth, g[1], b);
-  o[4] = fma(-twelfth, g[1], b);
+  const Vec e = fma(broadcast(kA2), g[2], g[0]) * kGA, f = g[1] * (kA * kGA);
+  const Vec h = fma(broadcast(kB2), g[2], g[0]) * kGB, i = g[1] * (kB * kGB);
+  o[0] = g[0] * kG0;
+  o[1] = e + f;
+  o[2] = e - f;
+  o[3] = h + i;
+  o[4] = h - i;
   o[5] = g[2];
 }
 
 // o = G^T m
 FASTCNN_INLINE void weight_gradient_1d(const Vec (&m)[6], Vec (&o)[3]) {
-  const Vec sixth = broadcast(1.0f / 6), twelfth = broadcast(1.0f / 12), c24 = broadcast(1.0f / 24);
-  const Vec s12 = (m[1] + m[2]) * -sixth, d21 = (m[2] - m[1]) * sixth, s34 = m[3] + m[4], d34 = m[3] - m[4];
-  o[0] = fma(broadcast(0.25f), m[0], fma(c24, s34, s12));
-  o[1] = fma(twelfth, d34, d21);
-  o[2] = fma(sixth, s34, s12) + m[5];
+  const Vec s1 = (m[1] + m[2]) * kGA, d1 = (m[1] - m[2]) * (kA * kGA);
+  const Vec s2 = (m[3] + m[4]) * kGB, d2 = (m[3] - m[4]) * (kB * kGB);
+  o[0] = fma(broadcast(kG0), m[0], s1 + s2);
+  o[1] = d1 + d2;
+  o[2] = fma(broadcast(kA2), s1, fma(broadcast(kB2), s2, m[5]));
 }
 
 // f(image, row, col, i) for every tile of the run; i counts from 0.
