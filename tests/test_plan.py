@@ -30,7 +30,9 @@ class Residual(nn.Module):
         shortcut = x
         if self.grow:
             before = self.grow // 2
-            shortcut = functional.pad_channels(functional.subsample(x, self.stride), before, self.grow - before)
+            shortcut = functional.pad_channels(
+                functional.subsample(x, self.stride), before, self.grow - before
+            )
         return self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))) + shortcut)
 
 
@@ -92,11 +94,18 @@ def test_both_layouts_agree(name: str, n: int, isa: str) -> None:
     for layout in ("nhwc", "interleaved"):
         model.load_state_dict(state)
         run = ForwardBackward(model, [x.shape], layout)
-        layouts = {s["layout"] for s in run.plan.steps if s["op"].startswith("conv2d") and "weights" not in s["op"]}
+        layouts = {
+            s["layout"] for s in run.plan.steps if s["op"].startswith("conv2d") and "weights" not in s["op"]
+        }
         assert layouts == {layout}
         y = run.forward([x])
         dx = run.backward(dy, False)
-        results[layout] = (y, dx, *[p.grad for p in model.parameters()], *[b.data.copy() for b in model.buffers()])
+        results[layout] = (
+            y,
+            dx,
+            *[p.grad for p in model.parameters()],
+            *[b.data.copy() for b in model.buffers()],
+        )
     for a, b in zip(*results.values(), strict=True):
         close(a, b, 3e-4)  # ReLU and max-pool decisions are the same; sums differ in order
 
@@ -127,7 +136,9 @@ def test_layout_is_chosen_by_channels() -> None:
 
 def test_fusion_is_visible() -> None:
     model, shape = make("resnet20_cifar")
-    training = TrainingStep(model, fastcnn.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss())
+    training = TrainingStep(
+        model, fastcnn.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss()
+    )
     steps = training.training_plan((8, *shape)).steps
     by_op = {op: [s["fused"] for s in steps if s["op"] == op] for op in {s["op"] for s in steps}}
     assert by_op["conv2d"] == ["statistics"] * 19
@@ -191,7 +202,7 @@ def test_whole_steps_equal_explicit_steps(name: str) -> None:
 )
 def test_ten_training_steps_equal_pytorch(name: str, n: int, layout: str) -> None:
     torch = pytest.importorskip("torch")
-    from bench import peers
+    from fastcnn.bench import peers
 
     model, shape = make(name)
     peer = peers.NETS[name][0]()

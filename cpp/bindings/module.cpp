@@ -1,10 +1,10 @@
 // The extension module fastcnn._core: one op at once, instruction sets, threads, random numbers.
 #include <pybind11/stl.h>
 
-#include "bindings/convert.h"
 #include <atomic>
 #include <chrono>
 
+#include "bindings/convert.h"
 #include "core/arena.h"
 #include "core/cpu.h"
 #include "core/error.h"

@@ -125,7 +125,8 @@ class Fuser {
     if (a.dead || a.op->role(a.attrs) != Role::kActivationGrad || a.mode != n.mode || !a.fusion.empty() ||
         !n.op->absorbs(Role::kActivationGrad, n.fusion, n.attrs))
       return false;
-    // Who else reads the masked gradient gets it from n: if one of them stands before n, n moves to a's place.
+    // Who else reads the masked gradient gets it from n: if one of them stands before n, n moves to a's
+    // place.
     const bool early = readers(masked).front() < static_cast<NodeId>(i);
     if (early && !could_run_at(n, producer)) return false;
     Node fused = n;

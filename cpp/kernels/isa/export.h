@@ -21,8 +21,17 @@ extern const LayoutKernels kLayout;
 extern const ProbeKernels kProbe;
 
 extern const KernelTable kTable;
-const KernelTable kTable = {FASTCNN_STRING(FASTCNN_ISA), kWidth, &kConv, &kWinograd, &kInterleaved, &kLinear,
-                            &kPool, &kNorm, &kPointwise, &kLayout, &kProbe};
+const KernelTable kTable = {FASTCNN_STRING(FASTCNN_ISA),
+                            kWidth,
+                            &kConv,
+                            &kWinograd,
+                            &kInterleaved,
+                            &kLinear,
+                            &kPool,
+                            &kNorm,
+                            &kPointwise,
+                            &kLayout,
+                            &kProbe};
 
 }  // namespace FASTCNN_ISA
 }  // namespace fastcnn

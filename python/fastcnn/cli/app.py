@@ -124,7 +124,7 @@ def bench(
     threads: Threads = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there")] = None,
 ) -> None:
-    """Time fastcnn beside PyTorch and NumPy, with bench/ of the source tree."""
+    """Time fastcnn beside PyTorch and NumPy; results are checked first."""
     from fastcnn.cli import commands
 
     commands.bench(what, only, rounds, numpy, threads, json)
