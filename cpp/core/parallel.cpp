@@ -112,7 +112,7 @@ class Session {
     const std::uint64_t epoch = (state_.load(std::memory_order_relaxed) >> 32) + 1;
     state_.store(epoch << 32 | kItemBits);  // the fields below may be written: nobody takes an item now
     items_.store(items, std::memory_order_relaxed);
-    chunk_.store(std::max<std::int64_t>(1, items / (std::int64_t{threads_} * 8)), std::memory_order_relaxed);
+    chunk_.store(std::max<std::int64_t>(1, items / (std::int64_t{threads_} * 32)), std::memory_order_relaxed);
     fn_.store(fn, std::memory_order_relaxed);
     context_.store(context, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 
 #include "core/parallel.h"
 #include "graph/passes.h"
@@ -174,7 +175,8 @@ void Plan::plan_memory(const std::vector<Launch>& launches) {
 void Plan::plan_locals(const Launch& launch, std::int64_t* local_bytes) {
   // A value lives in the thread's area when it is born in the segment, cut by blocks, and read only in it.
   std::vector<Buffer> local;
-  std::vector<ValueId> value;
+  std::vector<ValueId> value;             // that each buffer was made for
+  std::map<ValueId, std::size_t> shares;  // the buffer each value lies in
   for (std::size_t s = 0; s < launch.nodes.size(); ++s) {
     const PlannedNode& p = nodes_[static_cast<std::size_t>(launch.nodes[s])];
     const ops::BlockOp* op = p.choice.prepared->as_block_op();
@@ -196,13 +198,25 @@ void Plan::plan_locals(const Launch& launch, std::int64_t* local_bytes) {
         b.last = std::max(b.last, static_cast<int>(at - launch.nodes.begin()));
       }
       if (!inside) continue;
+      const int reuse = k == 0 ? p.node->op->in_place(p.problem) : -1;
+      const ValueId from =
+          reuse < 0 ? kNoValue : root_[static_cast<std::size_t>(p.node->in[static_cast<std::size_t>(reuse)])];
+      const auto old = shares.find(from);
+      if (old != shares.end() && local[old->second].last == static_cast<int>(s) &&
+          local[old->second].bytes == b.bytes) {
+        local[old->second].last = b.last;
+        shares[v] = old->second;
+        continue;
+      }
+      shares[v] = local.size();
       local.push_back(b);
       value.push_back(v);
     }
   }
   *local_bytes = assign_offsets(local);
+  for (const auto& [v, buffer] : shares)
+    where_[static_cast<std::size_t>(v)] = {Operand::kThread, local[buffer].offset};
   for (std::size_t i = 0; i < local.size(); ++i) {
-    where_[static_cast<std::size_t>(value[i])] = {Operand::kThread, local[i].offset};
     const NodeId producer = graph_.value(value[i]).producer;
     buffers_.push_back({graph_.nodes()[static_cast<std::size_t>(producer)].name,
                         graph_.desc(value[i]).shape.text(), ops::name_of(graph_.desc(value[i]).layout),
