@@ -17,14 +17,16 @@ namespace fastcnn::ops {
 // cache.
 constexpr std::int64_t kStreamBytes = std::int64_t{8} << 20;
 
+// A float sum over more rows than this would lose digits that the gradients of gamma and beta show.
+constexpr std::int64_t kGroupRows = 256;
+
 struct Pattern {
   std::int64_t c = 1;       // channels
   std::int64_t period = 1;  // vectors
   std::int64_t floats = 0;  // of the whole value
   std::int64_t row = 1;     // floats per period
   std::int64_t rows = 0;    // whole periods; the rest is shorter than one
-  std::int64_t groups =
-      1;  // of sums: at most kMaxGroups runs of rows, 32 or more each where there are that many
+  std::int64_t groups = 1;  // of sums: runs of rows, summed in float and joined in double
 
   Pattern(std::int64_t channels, std::int64_t total)
       : c(channels),
@@ -32,7 +34,7 @@ struct Pattern {
         floats(total),
         row(period * kernels().width),
         rows(total / row),
-        groups(std::clamp<std::int64_t>(rows / 32, 1, kMaxGroups)) {}
+        groups(std::max(std::clamp<std::int64_t>(rows / 32, 1, kMaxGroups), rows / kGroupRows)) {}
   std::int64_t group_begin(std::int64_t g) const { return rows * g / groups; }
   std::int64_t group_rows(std::int64_t g) const { return group_begin(g + 1) - group_begin(g); }
   // Elementwise passes: items of about 64 KB, whole periods each.
