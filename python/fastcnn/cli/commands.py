@@ -187,13 +187,14 @@ def info() -> None:
 
 def bench(what: str, only: str, rounds: int, numpy: bool, threads: int | None, json: Path | None) -> None:
     """Run benchmarks (folder bench/ of the sources, installed as fastcnn.bench); the table grows as it is printed."""
-    if what not in ("ops", "train"):
-        raise ValueError(f"bench: expected ops or train, got {what!r}")
+    if what not in ("ops", "train", "memory"):
+        raise ValueError(f"bench: expected ops, train or memory, got {what!r}")
     _use_threads(threads)
     module: Any = importlib.import_module(f"fastcnn.bench.{what}")
     if what == "ops":
         rows = module.run(rounds, only, numpy=numpy)
     else:
-        rows = module.run(tuple(c for c in module.CASES if only in c[0]), rounds=rounds)
+        cases = tuple(c for c in module.CASES if only in c[0])
+        rows = module.run(cases) if what == "memory" else module.run(cases, rounds=rounds)
     if json is not None:
         importlib.import_module("fastcnn.bench.timing").write_json(str(json), what, rows)
