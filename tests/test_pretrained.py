@@ -38,7 +38,9 @@ def thousand_images() -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)), np.array(labels)
 
 
-@pytest.mark.skipif(not (WEIGHTS.is_file() and IMAGES.is_file()), reason="FASTCNN_DATA has no pretrained ResNet-20")
+@pytest.mark.skipif(
+    not (WEIGHTS.is_file() and IMAGES.is_file()), reason="FASTCNN_DATA has no pretrained ResNet-20"
+)
 def test_predictions_equal_pytorch() -> None:
     torch = pytest.importorskip("torch")
     from fastcnn.bench import peers

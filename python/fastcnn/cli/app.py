@@ -117,7 +117,10 @@ def info() -> None:
     "[bold]fastcnn bench train --json train.json[/bold]"
 )
 def bench(
-    what: Annotated[str, typer.Argument(metavar="ops|train|memory", help="Single ops, whole training steps, or their memory")],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="ops|train|memory", help="Single ops, whole training steps, or their memory"),
+    ],
     only: Annotated[str, typer.Option(metavar="TEXT", help="Cases whose name contains this")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How often the contenders alternate")] = 7,
     numpy: Annotated[bool, typer.Option("--numpy", help="Also time the NumPy reference (ops; slow)")] = False,
