@@ -21,7 +21,7 @@ class Recipe:
 
 
 _RECIPES: dict[tuple[str, str], Recipe] = {
-    ("lenet5", "digits"): Recipe(epochs=60, batch_size=32, weight_decay=5e-4, shift=2),
+    ("lenet5", "digits"): Recipe(epochs=40, batch_size=32, weight_decay=5e-4, shift=2),
     ("lenet5", "mnist"): Recipe(),
     ("lenet5", "fashion_mnist"): Recipe(),
 }
