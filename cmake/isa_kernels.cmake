@@ -9,9 +9,9 @@ function(fastcnn_add_isa name)
   target_include_directories(kernels_${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cpp)
   target_compile_definitions(kernels_${name} PRIVATE FASTCNN_ISA=${name} FASTCNN_ISA_${upper})
   target_compile_options(kernels_${name} PRIVATE -Wall -Wextra -Wno-unused-parameter -Wno-psabi
-    -Wno-maybe-uninitialized -Wno-uninitialized
     -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti
-    $<$<CXX_COMPILER_ID:GNU>:-fno-version-loops-for-strides> ${ARGN})
+    # GCC takes its own intrinsics' undefined vectors for uninitialised variables.
+    "$<$<CXX_COMPILER_ID:GNU>:-fno-version-loops-for-strides;-Wno-maybe-uninitialized;-Wno-uninitialized>" ${ARGN})
   set_target_properties(kernels_${name} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
 endfunction()
 

@@ -8,7 +8,7 @@ namespace {
 class Scheduler {
  public:
   Scheduler(const Graph& g, const std::vector<PlannedNode>& nodes, const std::vector<ValueId>& root)
-      : g_(g), nodes_(nodes), root_(root), waits_(nodes.size()), done_(nodes.size(), false) {
+      : nodes_(nodes), root_(root), waits_(nodes.size()), done_(nodes.size(), false) {
     producer_.assign(static_cast<std::size_t>(g.value_count()), -1);
     for (std::size_t i = 0; i < nodes.size(); ++i)
       if (!nodes[i].view)
@@ -111,7 +111,6 @@ class Scheduler {
     done_[at] = true;
   }
 
-  const Graph& g_;
   const std::vector<PlannedNode>& nodes_;
   const std::vector<ValueId>& root_;
   std::vector<std::vector<int>> waits_;
