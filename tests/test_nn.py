@@ -253,3 +253,26 @@ def test_tensor_is_aligned_and_checked() -> None:
         fastcnn.Tensor(np.ones(3))
     with pytest.raises(AttributeError):
         fastcnn.no_such_thing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".nn.module",
+        ".nn.layers",
+        ".nn.containers",
+        ".nn.init",
+        ".nn.loss",
+        ".nn.parameter",
+        ".optim",
+        "._info",
+    ],
+)
+def test_examples_in_docstrings(name: str) -> None:
+    import doctest
+    import importlib
+
+    module = importlib.import_module("fastcnn" + name)
+    result = doctest.testmod(module, extraglobs={"np": np})
+    assert result.failed == 0 and result.attempted > 0
