@@ -77,32 +77,14 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-class Own(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.layer(x)
-
-
-def test_own_classes_save_their_weights_only(tmp_path):
-    with pytest.raises(ValueError, match=r"Own is a module class of your own.*save_weights"):
-        fastcnn.save(Own(), tmp_path / "m")
-    assert list(tmp_path.iterdir()) == []
-    a, b = Own(), Own()
+def test_files_of_weights_alone(tmp_path):
+    a, b = small(), small()
     fastcnn.save_weights(a, tmp_path / "w")
+    b[0].weight.data[...] = 0
     fastcnn.load_weights(b, tmp_path / "w")
     assert same_weights(a, b)
     with pytest.raises(ValueError, match="load_weights"):
         fastcnn.load(tmp_path / "w")
-
-
-def test_a_changed_network_is_refused(tmp_path):
-    model = models.create("resnet20_cifar")
-    model.layer1 = nn.Sequential()
-    with pytest.raises(ValueError, match="changed after it was created"):
-        fastcnn.save(model, tmp_path / "m")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ class SavedModel:
     model : Module
         In evaluation mode.
     input_shape : tuple of int or None
-        (C, H, W) of one image.
+        Of one input, without the batch: (C, H, W) for images.
     classes : tuple of str or None
         The classes' names, in the order of the outputs.
     preprocessing : Preprocessing or None
@@ -48,7 +48,7 @@ class SavedModel:
     """
 
     model: Module
-    input_shape: tuple[int, int, int] | None
+    input_shape: tuple[int, ...] | None
     classes: tuple[str, ...] | None
     preprocessing: Preprocessing | None
     version: str
@@ -67,26 +67,30 @@ def save(
     Parameters
     ----------
     model : Module
-        A network of `fastcnn.models`, or library layers inside `Sequential`.
+        A network of `fastcnn.models`, library layers inside `Sequential`, or any class of your own: its
+        ``forward`` is then recorded, and the file predicts (and trains on) without the class, for this input
+        shape.
     path : path of the file, usually ending in ``.safetensors``
     input_shape : (C, H, W), optional
+        Default: that of the model's last call. A recording needs one.
     classes : sequence of str, optional
     preprocessing : Preprocessing, optional
 
     Raises
     ------
     ValueError
-        When the architecture cannot be written down (a module class of your own): use `save_weights`.
+        When the architecture cannot be written down; use `save_weights` then.
     OSError
         When the file cannot be written; what was there before is then unchanged.
     """
     from fastcnn import __version__
 
+    shape = model.last_input_shape if input_shape is None else input_shape
     entry = {
         "format": _FORMAT,
         "version": __version__,
-        "architecture": describe(model),
-        "input_shape": None if input_shape is None else [int(n) for n in input_shape],
+        "architecture": describe(model, shape),
+        "input_shape": None if shape is None else [int(n) for n in shape],
         "classes": None if classes is None else [str(c) for c in classes],
         "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
     }
@@ -95,7 +99,7 @@ def save(
 
 
 def save_weights(model: Module, path: str | os.PathLike[str]) -> None:
-    """Write only the named arrays of `model.state_dict()`; for module classes of your own."""
+    """Write only the named arrays of `model.state_dict()`."""
     _write(path, model.state_dict(), {})
 
 
@@ -132,7 +136,7 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
     shape, classes, preprocessing = entry["input_shape"], entry["classes"], entry["preprocessing"]
     return SavedModel(
         model,
-        None if shape is None else (shape[0], shape[1], shape[2]),
+        None if shape is None else tuple(shape),
         None if classes is None else tuple(classes),
         None if preprocessing is None else Preprocessing.from_dict(preprocessing),
         entry["version"],
@@ -249,8 +253,10 @@ def _described(entry: dict[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(entry["version"], str) or not isinstance(entry["architecture"], dict):
         raise ValueError(f"{where}: expected a version and an architecture")
     shape, classes = entry["input_shape"], entry["classes"]
-    if shape is not None and not (isinstance(shape, list) and len(shape) == 3 and all(map(_is_side, shape))):
-        raise ValueError(f"{where}: expected an input shape (C, H, W), got {shape!r:.100}")
+    if shape is not None and not (
+        isinstance(shape, list) and 1 <= len(shape) <= 4 and all(map(_is_side, shape))
+    ):
+        raise ValueError(f"{where}: expected an input shape like (C, H, W), got {shape!r:.100}")
     if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
         raise ValueError(f"{where}: expected a list of class names, got {classes!r:.100}")
     if entry["preprocessing"] is not None:

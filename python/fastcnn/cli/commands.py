@@ -151,8 +151,10 @@ def _shape_of(saved: Any, file: Path) -> tuple[int, int, int]:
         raise ValueError(
             f"{file}: does not say which input shape the network reads; save it with input_shape="
         )
-    shape: tuple[int, int, int] = saved.input_shape
-    return shape
+    if len(saved.input_shape) != 3:
+        raise ValueError(f"{file}: reads inputs of shape {_times(saved.input_shape)}, not images CxHxW")
+    channels, height, width = saved.input_shape
+    return channels, height, width
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -167,7 +169,8 @@ def summary(net: str, input_shape: str | None) -> None:
         saved = io.read(net)
         model, shape = saved.model, saved.input_shape
     else:
-        model, shape = models.create(net), models.spec(net).input_shape
+        model = models.create(net)
+        shape = models.spec(net).input_shape
     if input_shape is not None:
         if not re.fullmatch(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){2}", input_shape):
             raise ValueError(f"--input-shape must look like 3x32x32, got {input_shape!r}")

@@ -1,4 +1,5 @@
-"""An architecture as plain data, and back: library layers with their options, and networks by name.
+"""An architecture as plain data, and back: library layers with their options, networks by name, and recordings
+of the forward pass of any other class.
 
 What is read is checked against the weights it came with before anything is built, so that a damaged or
 hostile description cannot ask for more memory than its file holds.
@@ -6,12 +7,13 @@ hostile description cannot ask for more memory than its file holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastcnn import nn
+from fastcnn.models.recording import Recorded, record_forward
 from fastcnn.models.registry import available, create, spec
 from fastcnn.models.resnet_cifar import ResNetCifar
 from fastcnn.nn import _state
@@ -24,6 +26,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _MAX_DEPTH = 32
 _MAX_LAYERS = 100_000
 _MAX_NUMBER = 1 << 31
+_MAX_NAME = 200
 
 # Module classes that are networks of the registry as a whole.
 _NETWORKS: dict[type, str] = {ResNetCifar: "resnet20_cifar"}
@@ -44,40 +47,132 @@ _LAYERS: dict[str, type[nn.Module]] = {
     )
 }
 
+# The arrays a layer may own.
+_ARRAYS: dict[str, tuple[str, ...]] = {
+    "Conv2d": ("weight", "bias"),
+    "Linear": ("weight", "bias"),
+    "BatchNorm2d": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+}
 
-def describe(model: nn.Module) -> dict[str, Any]:
-    """The architecture as JSON-able data; ValueError for module classes that are not the library's."""
+
+def describe(model: nn.Module, input_shape: Sequence[int] | None = None) -> dict[str, Any]:
+    """The architecture as JSON-able data.
+
+    A network of the registry is its name, library layers in `Sequential` a tree. For anything else, `forward`
+    is recorded for inputs of ``input_shape``, without the batch.
+
+    Raises
+    ------
+    ValueError
+        When a recording is needed and there is no input shape, or it cannot be made.
+    """
     name = _NETWORKS.get(type(model))
     if name is not None:
-        return _describe_network(name, model)
-    if type(model) is nn.Sequential:
-        return {
-            "type": "Sequential",
-            "layers": [[key, describe(child)] for key, child in model._modules.items()],
-        }
-    kind = type(model).__name__
-    if _LAYERS.get(kind) is not type(model):
+        options = _network_options(name, model)
+        if options is not None:
+            return {"type": "network", "name": name, "options": options}
+    if isinstance(model, Recorded):
+        input_shape = model.input_shape
+    elif _is_tree(model):
+        return _Describer().root(model)
+    if input_shape is None:
         raise ValueError(
-            f"{kind} is a module class of your own: its code cannot be saved. Use fastcnn.save_weights, and "
-            "fastcnn.load_weights into a new instance"
+            f"{type(model).__name__} is neither a network of fastcnn.models as it was created nor library layers "
+            "in Sequential: its forward is recorded when it is saved. Give save an input_shape=(C, H, W), or use "
+            "fastcnn.save_weights"
         )
-    return {"type": kind, "config": _plain(model.config())}
+    members = _Describer().root(model)
+    return {"type": "recorded", "members": members, **record_forward(model, input_shape, _is_layer)}
 
 
-def _describe_network(name: str, model: nn.Module) -> dict[str, Any]:
+def _is_layer(module: nn.Module) -> bool:
+    """A library layer as its class made it: nothing added to it."""
+    kind = type(module).__name__
+    return (
+        _LAYERS.get(kind) is type(module)
+        and "forward" not in module.__dict__
+        and not module._modules
+        and {*module._parameters, *module._buffers} <= {*_ARRAYS.get(kind, ())}
+    )
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """A Sequential as its class makes it."""
+    names = [str(i) for i in range(len(module._modules))]
+    return (
+        type(module) is nn.Sequential
+        and "forward" not in module.__dict__
+        and list(module._modules) == names
+        and None not in module._modules.values()
+        and not module._parameters
+        and not module._buffers
+    )
+
+
+def _is_tree(model: nn.Module) -> bool:
+    return all(_is_layer(m) or _is_plain(m) for m in model.modules())
+
+
+class _Describer:
+    """Writes down the parts of a network; what appears twice is written once and referred to by its path."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, str] = {}
+
+    def root(self, model: nn.Module) -> dict[str, Any]:
+        node = self._node(model, "")
+        first: dict[int, str] = {}
+        tied = []
+        modules = dict(model.named_modules())
+        for path, module in modules.items():
+            for name, held in {**module._parameters, **module._buffers}.items():
+                full = f"{path}.{name}" if path else name
+                if held is not None and first.setdefault(id(held), full) != full:
+                    tied.append([full, first[id(held)]])
+        return {**node, "tied": tied} if tied else node
+
+    def _node(self, module: nn.Module, path: str) -> dict[str, Any]:
+        if id(module) in self.seen:
+            return {"type": "shared", "with": self.seen[id(module)]}
+        self.seen[id(module)] = path
+        kind = type(module).__name__
+        if _is_layer(module):
+            config = _plain(module.config())
+            arrays = {**module._parameters, **module._buffers}
+            if kind in _CHECKS:  # what is written can be read
+                shapes = {name: held.shape for name, held in arrays.items() if held is not None}
+                _CHECKS[kind](config, shapes, path or kind)
+            return {"type": kind, "config": config}
+        layers = [
+            [name, self._node(child, f"{path}.{name}" if path else name)]
+            for name, child in module.named_children()
+        ]
+        if _is_plain(module):
+            return {"type": "Sequential", "layers": layers}
+        arrays = {
+            "parameters": [name for name, held in module._parameters.items() if held is not None],
+            "buffers": [name for name, held in module._buffers.items() if held is not None],
+        }
+        return {"type": "Module", **arrays, "layers": layers}
+
+
+def _network_options(name: str, model: nn.Module) -> dict[str, int] | None:
+    """The options that make this network; None when it was changed after it was created."""
     state = model.state_dict()
-    options = {key: int(state[entry].shape[axis]) for key, (entry, axis) in spec(name).sizes.items()}
+    options = {}
+    for key, (entry, axis) in spec(name).sizes.items():
+        if entry not in state or state[entry].ndim <= axis:
+            return None
+        options[key] = int(state[entry].shape[axis])
     with _state.streams_kept():
         unchanged = create(name, **options)
-    if _structure(unchanged) != _structure(model):
-        raise ValueError(f"this {name} was changed after it was created: use fastcnn.save_weights")
-    return {"type": "network", "name": name, "options": options}
+    return options if _structure(unchanged) == _structure(model) else None
 
 
 def _structure(model: nn.Module) -> list[Any]:
     """What tells two networks apart: each module's name, class and options."""
     return [
-        (name, type(m), _plain(m.config()) if type(m) in _LAYERS.values() else None)
+        (name, type(m), "forward" in m.__dict__, _plain(m.config()) if _is_layer(m) else None)
         for name, m in model.named_modules()
     ]
 
@@ -95,40 +190,98 @@ def build(description: Mapping[str, Any], tensors: Tensors) -> nn.Module:
         For anything that is not such a description, or does not fit the weights.
     """
     with _state.streams_kept():
-        return _Builder(tensors).build(description, "", 0)
+        return _Builder(tensors).root(description)
 
 
 class _Builder:
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = tensors
-        self.layers = 0
+        self.made: dict[str, nn.Module] = {}
 
-    def build(self, node: Any, prefix: str, depth: int) -> nn.Module:
+    def root(self, node: Any) -> nn.Module:
+        if isinstance(node, Mapping) and node.get("type") == "recorded":
+            return self._recorded(node)
+        model = self._build(node, "", 0)
+        self._tie(model, node.get("tied", []))
+        return model
+
+    def _recorded(self, node: Mapping[str, Any]) -> nn.Module:
+        members, shape = node.get("members"), node.get("input_shape")
+        if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise ValueError(f"expected the input shape of a recording, got {shape!r:.100}")
+        if not isinstance(members, Mapping):
+            raise ValueError(f"expected the parts of a network, got {members!r:.100}")
+        train_steps = node["eval"] if node.get("train") is None else node["train"]
+        model = Recorded(shape, node["eval"], train_steps, _is_layer)
+        self._fill(model, members, "", 0)
+        self._tie(model, members.get("tied", []))
+        model.check()
+        return model
+
+    def _tie(self, model: nn.Module, tied: Any) -> None:
+        entries = dict(model.state_entries())
+        for name, first in tied:
+            path, _, last = name.rpartition(".")
+            owner = self.made[path]
+            members = owner._parameters if last in owner._parameters else owner._buffers
+            if last not in members or entries[first].shape != members[last].shape:
+                raise ValueError(f"{name!r:.100} cannot be {first!r:.100}")
+            members[last] = entries[first]
+
+    def _build(self, node: Any, prefix: str, depth: int) -> nn.Module:
         where = prefix.rstrip(".") or "the network"
         if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
             raise ValueError(f"{where}: expected a layer with a type, got {node!r:.100}")
-        self.layers += 1
-        if depth > _MAX_DEPTH or self.layers > _MAX_LAYERS:
+        if depth > _MAX_DEPTH or len(self.made) > _MAX_LAYERS:
             raise ValueError(f"more than {_MAX_DEPTH} levels or {_MAX_LAYERS} layers")
         kind = node["type"]
-        if kind == "Sequential":
-            return self._sequential(node.get("layers"), prefix, depth)
-        if kind == "network":
-            return self._network(node.get("name"), node.get("options"), prefix)
+        if kind == "shared":
+            return self.made[node["with"]]
+        made: nn.Module
+        if kind == "Module":
+            made = nn.Module()
+            self._fill(made, node, prefix, depth)
+        elif kind == "Sequential":
+            made = self._sequential(node.get("layers"), prefix, depth)
+        elif kind == "network":
+            made = self._network(node.get("name"), node.get("options"), prefix)
+        else:
+            made = self._layer(kind, node.get("config"), prefix, where)
+        self.made[prefix.rstrip(".")] = made
+        return made
+
+    def _fill(self, module: nn.Module, node: Any, prefix: str, depth: int) -> None:
+        """Gives a module the parts, parameters and buffers of a described one."""
+        where = prefix.rstrip(".") or "the network"
+        if not isinstance(node, Mapping) or not isinstance(node.get("layers"), list):
+            raise ValueError(f"{where}: expected the parts of a module, got {node!r:.100}")
+        self.made[prefix.rstrip(".")] = module
+        for name in node["parameters"]:
+            module._parameters[_name(name, where)] = nn.Parameter(self._array(prefix + name))
+        for name in node["buffers"]:
+            value = self._array(prefix + name)
+            module._buffers[_name(name, where)] = nn.Buffer(value, value.dtype)
+        for name, child in node["layers"]:
+            module.add_module(name, self._build(child, f"{prefix}{_name(name, where)}.", depth + 1))
+
+    def _array(self, name: str) -> np.ndarray:
+        if name not in self.tensors:
+            raise ValueError(f"the file has no array {name!r:.100}")
+        return self.tensors[name]
+
+    def _layer(self, kind: str, config: Any, prefix: str, where: str) -> nn.Module:
         if kind not in _LAYERS:
             raise ValueError(f"{where}: no layer named {kind!r:.50}; known: {', '.join(_LAYERS)}")
-        config = node.get("config")
         if not isinstance(config, Mapping):
             raise ValueError(f"{where}: expected the options of a {kind}, got {config!r:.100}")
         for option, value in config.items():
             _check_option(option, value, where)
         if kind in _CHECKS:
-            _CHECKS[kind](config, self._shapes(prefix), where)
+            _CHECKS[kind](config, self._shapes(prefix, kind), where)
         return _LAYERS[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
 
-    def _shapes(self, prefix: str) -> Shapes:
-        names = ("weight", "bias", "running_mean", "running_var")
-        return {n: self.tensors[prefix + n].shape for n in names if prefix + n in self.tensors}
+    def _shapes(self, prefix: str, kind: str) -> Shapes:
+        return {n: self.tensors[prefix + n].shape for n in _ARRAYS[kind] if prefix + n in self.tensors}
 
     def _sequential(self, layers: Any, prefix: str, depth: int) -> nn.Module:
         if not isinstance(layers, list):
@@ -137,7 +290,7 @@ class _Builder:
         for i, item in enumerate(layers):
             if not (isinstance(item, list) and len(item) == 2 and item[0] == str(i)):
                 raise ValueError(f"{prefix}{i}: expected the name {str(i)!r} and a layer, got {item!r:.100}")
-            children.append(self.build(item[1], f"{prefix}{i}.", depth + 1))
+            children.append(self._build(item[1], f"{prefix}{i}.", depth + 1))
         return nn.Sequential(*children)
 
     def _network(self, name: Any, options: Any, prefix: str) -> nn.Module:
@@ -151,6 +304,12 @@ class _Builder:
             if value is None or value.ndim <= axis or value.shape[axis] != options[key]:
                 raise ValueError(f"{name}: {key}={options[key]!r:.50} does not fit the weights")
         return create(name, **options)
+
+
+def _name(name: Any, where: str) -> str:
+    if not isinstance(name, str) or not name or "." in name or len(name) > _MAX_NAME:
+        raise ValueError(f"{where}: expected the name of a part, got {name!r:.100}")
+    return name
 
 
 def _pair(value: Any) -> Any:
@@ -189,7 +348,8 @@ def _check_linear(config: Mapping[str, Any], shapes: Shapes, where: str) -> None
 
 def _check_batch_norm(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
     want = (config.get("num_features"),)
-    if any(shape != want for shape in shapes.values()) or not shapes:
+    vectors = [shape for name, shape in shapes.items() if name != "num_batches_tracked"]
+    if any(shape != want for shape in vectors) or not vectors:
         raise ValueError(f"{where}: BatchNorm2d of {want!r:.100}, but the arrays are {shapes}")
 
 

@@ -149,11 +149,8 @@ class Runner:
         mode = self.module.training
         if training is None or training == mode:
             return self._plan_for(shapes, mode, layout).plan
-        self.module.train(training)
-        try:
+        with self.module.in_mode(training):
             return self._plan_for(shapes, training, layout).plan
-        finally:
-            self.module.train(mode)
 
     def forward(self, xs: Sequence[Any]) -> np.ndarray:
         who = type(self.module).__name__
@@ -247,17 +244,11 @@ class TrainingStep:
         return float(out[0][0]), int(out[1][0])
 
     def evaluate_batch(self, x: Any, y: Any) -> tuple[float, int]:
-        """Sum of the losses and number of right answers over a batch, in the mode the model is in."""
+        """Sum of the losses and number of right answers over a batch, as the model predicts (in eval mode)."""
         x, y = self._check(x, y)
-        mode = self.model.training
-        if mode:
-            self.model.eval()
-        try:
+        with self.model.in_mode(False):
             key = ("evaluate", x.shape, self._runner.key())
             plan, classes = self._cache.get(key, lambda: self._make_evaluation(x.shape))
-        finally:
-            if mode:
-                self.model.train()
         self._check_range(y, classes)
         out = plan.core.run(0, {0: x, 1: y})
         return float(out[0][0]), int(out[1][0])
@@ -277,9 +268,10 @@ def first_non_finite(model: Module, x: np.ndarray) -> str | None:
     """
     trace = Trace(model)
     _single_result(model, model(trace.input(x.shape)))
-    core = _core.Plan(trace.graph, [v for _, _, v in trace.outputs], [], "nhwc")
+    core = _core.Plan(trace.graph, [call.output for call in trace.calls], [], "nhwc")
     results = core.run(0, {0: np.ascontiguousarray(x, np.float32)})
-    for i, (path, module, _) in enumerate(trace.outputs):
+    for i, call in enumerate(trace.calls):
+        path, module = call.path, call.module
         if np.isfinite(results[i]).all():
             continue
         bad = [k for k, p in module.named_parameters() if not np.isfinite(p.data).all()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ class Module:
         d = self.__dict__
         d["_parameters"], d["_buffers"], d["_modules"] = {}, {}, {}
         d["training"] = True
+        d["last_input_shape"] = None  # without the batch: what was computed last
         d["_runner"] = None
 
     # ---- members
@@ -148,6 +150,21 @@ class Module:
         """Inference behaviour; the same as ``train(False)``."""
         return self.train(False)
 
+    @contextlib.contextmanager
+    def in_mode(self, training: bool) -> Iterator[None]:
+        """Training or inference behaviour for a while; afterwards each part is in its own mode again."""
+        before = [(m, m.training) for m in self.modules()]
+        if all(mode == training for _, mode in before):
+            yield
+            return
+        self.train(training)
+        try:
+            yield
+        finally:
+            for m, mode in before:
+                m.__dict__["training"] = mode
+            _state.structure_changed()
+
     def requires_grad_(self: M, value: bool = True) -> M:
         """Freeze (False) or unfreeze all parameters."""
         for p in self.parameters():
@@ -167,11 +184,7 @@ class Module:
         """Compute on NumPy arrays (N, C, H, W), or record on symbolic values inside another module's ``forward``."""
         traced = next((x for x in inputs if isinstance(x, Value)), None)
         if traced is not None:
-            trace = traced.trace
-            with trace.calling(self):
-                result = self.forward(*inputs)
-            trace.called(self, result)
-            return result
+            return traced.trace.call(self, inputs)
         return self.runner().forward(inputs)
 
     def backward(self, dy: np.ndarray, *, accumulate: bool = False) -> Any:
@@ -206,15 +219,16 @@ class Module:
 
     # ---- state
 
+    def state_entries(self, prefix: str = "") -> Iterator[tuple[str, Parameter | Buffer]]:
+        """Every parameter and buffer by dotted name; one that is shared comes under each of its names."""
+        for members in (self._parameters, self._buffers):
+            yield from ((prefix + name, held) for name, held in members.items() if held is not None)
+        for name, child in self.named_children():
+            yield from child.state_entries(f"{prefix}{name}.")
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers by dotted name, in PyTorch's order."""
-        out: dict[str, np.ndarray] = {}
-        for path, module in self.named_modules():
-            for members in (module._parameters, module._buffers):
-                for name, held in members.items():
-                    if held is not None:
-                        out[f"{path}.{name}" if path else name] = held.data.copy()
-        return out
+        return {name: held.data.copy() for name, held in self.state_entries()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Set parameters and buffers from arrays (or CPU tensors of PyTorch) by name; all or nothing.
@@ -229,7 +243,7 @@ class Module:
         """
         if state and all(k.startswith("module.") for k in state):
             state = {k[len("module.") :]: v for k, v in state.items()}
-        own = {k: v for k, v in [*self.named_parameters(), *self.named_buffers()]}
+        own = dict(self.state_entries())
         missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
         unexpected = [k for k in state if k not in own]
         arrays = {k: np.asarray(v) for k, v in state.items() if k in own}

@@ -29,7 +29,7 @@ class Summary(str):
 
 
 def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
-    if len(shape) == 3:
+    if len(shape) in (1, 3):
         shape = (1, *shape)
     trace = Trace(model)
     model(trace.input(shape))
@@ -38,7 +38,8 @@ def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
         macs[node["name"]] = macs.get(node["name"], 0.0) + node["macs"]
     rows: list[dict[str, Any]] = []
     counted: set[int] = set()
-    for path, module, output in trace.calls:
+    for call in trace.calls:
+        path, module = call.path, call.module
         if list(module.children()):
             continue
         own = [p for p in module.parameters() if id(p) not in counted]
@@ -47,7 +48,7 @@ def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
             {
                 "layer": path or type(module).__name__,
                 "kind": type(module).__name__,
-                "output": output,
+                "output": call.shape,
                 "parameters": sum(p.size for p in own),
                 "macs": int(macs.get(path, 0.0)),
             }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,19 +63,30 @@ class Value:
         return f"Value{self.shape}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a module, as it returned."""
+
+    path: str
+    module: Module
+    inputs: tuple[int | None, ...]  # value ids; None for what is not a value
+    output: int
+    shape: tuple[int, ...]  # of the output
+    nodes: range  # of the graph, recorded inside the call
+
+
 class Trace:
     """One recording: the graph, which module is being called, and which value each parameter became."""
 
     def __init__(self, root: Module) -> None:
+        self.root = root
         self.graph = _core.Graph()
-        self.calls: list[
-            tuple[str, Module, tuple[int, ...]]
-        ] = []  # path, module, output shape; in order of return
-        self.outputs: list[tuple[str, Module, int]] = []
+        self.calls: list[Call] = []  # in order of return
         self.input_list: list[tuple[str, tuple[int, ...], str]] = []
         self.counters: list[Buffer] = []  # to be raised by one with every training step
+        self.held: dict[int, Any] = {}  # by value id: the parameter or buffer; the core tensor of a constant
         self._tensors: dict[int, int] = {}
-        self._keep: list[Any] = []
+        self._nodes = 0
         self._stack: list[tuple[str, Module]] = []
         self._paths: dict[int, str] = {}
         for path, module in root.named_modules():
@@ -86,6 +97,8 @@ class Trace:
     def input(
         self, shape: Sequence[int], dtype: str = "float32", name: str = "input", batched: bool = True
     ) -> Value:
+        if not self.input_list:
+            self.root.__dict__["last_input_shape"] = tuple(shape[1:])
         self.input_list.append((name, tuple(shape), dtype))
         return Value(self, self.graph.input(list(shape), dtype, batched, name))
 
@@ -99,27 +112,27 @@ class Trace:
             tensor = _core.Tensor(np.array(held, dtype=np.float32, order="C"))
             key = id(tensor)
         if key not in self._tensors:
-            self._tensors[key] = self.graph.tensor(tensor, name)
-            self._keep.append(tensor)
+            value = self._tensors[key] = self.graph.tensor(tensor, name)
+            self.held[value] = held if isinstance(held, (Parameter, Buffer)) else tensor
         return self._tensors[key]
 
-    @contextmanager
-    def calling(self, module: Module) -> Iterator[None]:
+    def call(self, module: Module, inputs: Sequence[Any]) -> Any:
+        """What ``module.forward`` returns; what it records bears the module's path."""
         path = self._paths.get(id(module))
         if path is None:  # made inside forward(): named after its caller
             outer = self._stack[-1][0] if self._stack else ""
             path = self._paths[id(module)] = f"{outer}.{type(module).__name__}".strip(".")
+        first = self._nodes
         self._stack.append((path, module))
         try:
-            yield
+            result = module.forward(*inputs)
         finally:
             self._stack.pop()
-
-    def called(self, module: Module, result: Any) -> None:
         if isinstance(result, Value):
-            path = self._paths[id(module)]
-            self.calls.append((path, module, result.shape))
-            self.outputs.append((path, module, result.id))
+            ids = tuple(x.id if isinstance(x, Value) else None for x in inputs)
+            nodes = range(first, self._nodes)
+            self.calls.append(Call(path, module, ids, result.id, result.shape, nodes))
+        return result
 
     def record(self, op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:
         path, module = self._stack[-1] if self._stack else ("", None)
@@ -127,7 +140,9 @@ class Trace:
         if module is not None:
             label = f"{type(module).__name__} '{path}'" if path else type(module).__name__
         ids = [None if x is None else x.id if isinstance(x, Value) else self.tensor(x) for x in inputs]
-        return [Value(self, i) for i in self.graph.record(op, ids, attrs, path, label)]
+        outputs = [Value(self, i) for i in self.graph.record(op, ids, attrs, path, label)]
+        self._nodes += 1
+        return outputs
 
 
 def record(op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:

@@ -1,0 +1,200 @@
+"""What a network's ``forward`` does, as plain data, and a network whose ``forward`` is such data.
+
+A recording is a list of steps. Each calls a library layer of the network by its path, or one op, on values
+numbered in the order they appear (0 is the input) and on parameters by name. No code is in it, and none is
+looked up by name: layers are found in the network, ops in the fixed set below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.nn import Module
+from fastcnn.nn.parameter import Buffer, Parameter, shape_text
+from fastcnn.nn.tracing import Trace, Value, record
+
+__all__ = ["Recorded", "record_forward"]
+
+# What a forward pass may consist of besides layers.
+_OPS = frozenset(
+    {
+        "adaptive_avg_pool2d",
+        "add",
+        "avg_pool2d",
+        "batch_norm_apply",
+        "batch_norm_inference",
+        "batch_norm_stats",
+        "concat",
+        "conv2d",
+        "flatten",
+        "global_avg_pool2d",
+        "linear",
+        "max_pool2d",
+        "pad_channels",
+        "relu",
+        "scale",
+        "sigmoid",
+        "slice_channels",
+        "softmax",
+        "subsample",
+        "tanh",
+        "unflatten",
+    }
+)
+_MAX_CONSTANT = 4096  # numbers in one constant array: they are written as text
+_MAX_STEPS = 100_000
+_MAX_VALUE = 1 << 31  # elements of one value, per image
+
+Steps = Mapping[str, Any]  # {"steps": [...], "result": number of a value}
+IsLayer = Callable[[Module], bool]
+
+
+class Recorded(Module):
+    """A network read from a file that holds a recording of its ``forward``, for inputs of one shape.
+
+    It has the parts, names and parameters of the network it was recorded from, and trains like it.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        Of one input, without the batch.
+    eval_steps, train_steps
+        Recordings of the two modes.
+    is_layer : callable
+        Which parts a step may call.
+    """
+
+    def __init__(
+        self, input_shape: Sequence[int], eval_steps: Steps, train_steps: Steps, is_layer: IsLayer
+    ) -> None:
+        super().__init__()
+        self.input_shape = tuple(input_shape)
+        self._recordings = {False: eval_steps, True: train_steps}
+        self._is_layer = is_layer
+
+    def forward(self, x: Any) -> Any:
+        if x.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"this network was recorded for inputs of shape {shape_text(self.input_shape)} and a batch, "
+                f"got {shape_text(x.shape)}"
+            )
+        recording = self._recordings[self.training]
+        layers = {path: m for path, m in self.named_modules() if self._is_layer(m)}
+        held = dict(self.state_entries())
+        values: list[Value] = [x]
+        for step in recording["steps"]:
+            operands = [self._operand(o, values, held) for o in step["in"]]
+            if "layer" in step:
+                values.append(layers[step["layer"]](*operands))
+            elif step["op"] in _OPS:
+                values += record(step["op"], operands, step["attrs"])
+            else:
+                raise ValueError(f"no op named {step['op']!r:.50} for a recording")
+        return values[recording["result"]]
+
+    @staticmethod
+    def _operand(operand: Any, values: list[Value], held: Mapping[str, Any]) -> Any:
+        if operand is None:
+            return None
+        if isinstance(operand, int):
+            return values[operand]
+        if "tensor" in operand:
+            return held[operand["tensor"]]
+        return np.array(operand["constant"], np.float32).reshape(operand["shape"])
+
+    def check(self) -> None:
+        """Record both modes once, so that a damaged recording is an error now, not at the first use."""
+        for training, recording in self._recordings.items():
+            if len(recording["steps"]) > _MAX_STEPS:
+                raise ValueError(f"more than {_MAX_STEPS} steps")
+            trace = Trace(self)
+            batch = 2
+            with self.in_mode(training):
+                y = self(trace.input((batch, *self.input_shape)))
+            if not isinstance(y, Value):
+                raise ValueError(f"the result is {type(y).__name__}, not a value")
+            for node in trace.graph.nodes():
+                for v in node["outputs"]:
+                    if math.prod(trace.graph.shape(v)) > batch * _MAX_VALUE:
+                        raise ValueError(f"a value of shape {shape_text(trace.graph.shape(v))} is too large")
+
+
+def record_forward(model: Module, input_shape: Sequence[int], is_layer: IsLayer) -> dict[str, Any]:
+    """The recording of both modes, as JSON can hold it.
+
+    Raises
+    ------
+    ValueError
+        When it would not say what ``forward`` does: it depends on the batch size, differs from call to call,
+        or uses something that has no name in the model.
+    """
+    shape = tuple(int(n) for n in input_shape)
+    both = {}
+    for training in (False, True):
+        first, again = (_steps(model, shape, training, batch, is_layer) for batch in (2, 3))
+        if first != again:
+            raise ValueError(
+                f"{type(model).__name__}.forward does something else for another batch size, or for another "
+                "call: it cannot be saved. Use fastcnn.save_weights"
+            )
+        both[training] = first
+    same = both[True] == both[False]
+    return {"input_shape": list(shape), "eval": both[False], "train": None if same else both[True]}
+
+
+def _steps(
+    model: Module, shape: tuple[int, ...], training: bool, batch: int, is_layer: IsLayer
+) -> dict[str, Any]:
+    trace = Trace(model)
+    x = trace.input((batch, *shape))
+    with model.in_mode(training):
+        y = model(x)
+    if not isinstance(y, Value):
+        raise ValueError(
+            f"{type(model).__name__}.forward: expected one value as result, got {type(y).__name__}"
+        )
+    nodes = trace.graph.nodes()
+    parts = {id(m) for m in model.modules()}
+    calls = {
+        c.nodes.start: c for c in trace.calls if c.nodes and id(c.module) in parts and is_layer(c.module)
+    }
+    names = {id(held): name for name, held in reversed(list(model.state_entries()))}
+    number = {x.id: 0}
+    steps: list[dict[str, Any]] = []
+    i = 0
+    while i < len(nodes):
+        call = calls.get(i)
+        node = nodes[i]
+        ids = call.inputs if call else node["inputs"]
+        operands = [_operand(v, number, trace, names) for v in ids]
+        if call:
+            steps.append({"layer": call.path, "in": operands})
+            number[call.output] = len(number)
+            i = call.nodes.stop
+            continue
+        if node["op"] not in _OPS:
+            raise ValueError(f"{type(model).__name__}.forward uses {node['op']}, which cannot be saved")
+        steps.append({"op": node["op"], "attrs": node["attrs"], "in": operands})
+        for v in node["outputs"]:
+            number[v] = len(number)
+        i += 1
+    return {"steps": steps, "result": number[y.id]}
+
+
+def _operand(v: int | None, number: Mapping[int, int], trace: Trace, names: Mapping[int, str]) -> Any:
+    if v is None or v in number:
+        return None if v is None else number[v]
+    held = trace.held[v]
+    if isinstance(held, (Parameter, Buffer)) and id(held) in names:
+        return {"tensor": names[id(held)]}
+    constant = held.data if isinstance(held, (Parameter, Buffer)) else held.numpy()
+    if constant.dtype != np.float32 or constant.size > _MAX_CONSTANT:
+        raise ValueError(
+            f"forward uses an array of shape {shape_text(constant.shape)} that has no name in the model: "
+            "keep it as a Buffer or Parameter of a module"
+        )
+    return {"constant": constant.ravel().tolist(), "shape": list(constant.shape)}
