@@ -32,27 +32,28 @@ py::list list_of(const std::vector<ValueId>& ids) {
 // section, new arrays where none were given.
 py::dict run_plan(Plan& plan, int section, const py::dict& inputs, const py::dict& outputs,
                   std::vector<double>* seconds) {
+  Plan::Bindings in, out;
   for (const auto& [i, array] : inputs)
-    plan.bind_input(i.cast<int>(), tensor_from(py::reinterpret_borrow<py::object>(array)));
+    in.emplace_back(i.cast<int>(), tensor_from(py::reinterpret_borrow<py::object>(array)));
   py::dict result;
   for (int i = 0; i < plan.output_count(); ++i) {
     if (plan.output_section(i) != section) continue;
     const py::int_ key(i);
     if (outputs.contains(key)) {
       const py::object given = outputs[key];
-      plan.bind_output(i,
+      out.emplace_back(i,
                        py::isinstance<Tensor>(given) ? given.cast<Tensor>() : tensor_view(given, "output"));
       result[key] = given;
     } else {
       const ops::TensorDesc& d = plan.output_desc(i);
       const Tensor t(d.shape, d.dtype);
-      plan.bind_output(i, t);
+      out.emplace_back(i, t);
       result[key] = array_view(t);
     }
   }
   {
     const py::gil_scoped_release unlocked;
-    plan.run(section, seconds);
+    plan.run(section, in, out, seconds);
   }
   return result;
 }
@@ -115,11 +116,6 @@ void bind_graph(py::module_& m) {
            [](const Graph& g, ValueId v) {
              g.check_id(v);
              return std::string(name_of(g.desc(v).dtype));
-           })
-      .def("batched",
-           [](const Graph& g, ValueId v) {
-             g.check_id(v);
-             return g.desc(v).batched;
            })
       .def("nodes", [](const Graph& g) {
         py::list out;

@@ -89,6 +89,7 @@ class Fuser {
         n.fusion.eps = c.attrs.number("eps", 1e-5);
         n.in.insert(n.in.end(), c.in.begin() + 1, c.in.end());
         n.out.insert(n.out.end(), c.out.begin(), c.out.end());
+        n.writes.insert(n.writes.end(), c.writes.begin(), c.writes.end());
         return true;
       case Role::kPool: {
         n.fusion.pool = c.op->pool(c.attrs);

@@ -38,12 +38,18 @@ std::vector<ValueId> Graph::append(const ops::OpDef& op, const std::vector<Value
     check_id(v);
     descs.push_back(v == kNoValue ? ops::absent_desc() : desc(v));
   }
+  for (std::size_t i = 0; i < in.size(); ++i)
+    check(!descs[i].batched || op.batched_input(static_cast<int>(i)), "operand ", i,
+          " must be a parameter or a constant, got a value of shape ", descs[i].shape,
+          " that differs from image to image");
   Node n;
   n.op = &op;
   n.attrs = attrs;
   n.in = in;
   n.name = name;
   n.forward = differentiating_;
+  for (std::size_t i = 0; i < in.size(); ++i)
+    if (in[i] != kNoValue && op.updates(static_cast<int>(i))) n.writes.push_back(in[i]);
   for (const TensorDesc& d : op.infer(attrs, descs)) {
     n.out.push_back(new_value(d));
     value(n.out.back()).producer = static_cast<NodeId>(nodes_.size());

@@ -36,6 +36,7 @@ struct Node {
   const ops::OpDef* op = nullptr;
   Attrs attrs;
   std::vector<ValueId> in, out;  // own operands, then those of the fusion
+  std::vector<ValueId> writes;   // inputs whose memory it changes: parameters, running statistics
   std::string name;              // the layer's path
   NodeId forward = kNoNode;      // the node whose gradient this one computes
   ops::Fusion fusion;

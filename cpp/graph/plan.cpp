@@ -43,36 +43,27 @@ Plan::Plan(const Graph& graph, const std::vector<ValueId>& outputs, const std::v
   output_.resize(outputs_.size());
 }
 
-bool Plan::updates_tensor(ValueId v) const {
-  for (const Node& n : graph_.nodes())
-    for (std::size_t i = 0; i < n.in.size(); ++i)
-      if (n.in[i] == v && n.op->updates(static_cast<int>(i))) return true;
-  return false;
-}
-
 void Plan::find_sections(const std::vector<ValueId>& late) {
   // -1: from parameters that this plan leaves alone; 1: from a late input; 0: the rest.
-  std::vector<int> section(static_cast<std::size_t>(graph_.value_count()), 0);
+  written_.assign(static_cast<std::size_t>(graph_.value_count()), false);
+  section_.assign(static_cast<std::size_t>(graph_.value_count()), 0);
+  for (const Node& n : graph_.nodes())
+    for (const ValueId v : n.writes) written_[static_cast<std::size_t>(v)] = true;
   for (ValueId v = 0; v < graph_.value_count(); ++v)
-    if (graph_.value(v).source == Source::kTensor && !updates_tensor(v))
-      section[static_cast<std::size_t>(v)] = -1;
-  for (const ValueId v : late) section[static_cast<std::size_t>(v)] = 1;
+    if (graph_.value(v).source == Source::kTensor && !written_[static_cast<std::size_t>(v)])
+      section_[static_cast<std::size_t>(v)] = -1;
+  for (const ValueId v : late) section_[static_cast<std::size_t>(v)] = 1;
   for (const Node& n : graph_.nodes()) {
-    int s = n.in.empty() ? 0 : -1;
-    bool update = false;
-    for (std::size_t i = 0; i < n.in.size(); ++i) {
-      if (n.in[i] != kNoValue) s = std::max(s, section[static_cast<std::size_t>(n.in[i])]);
-      update = update || n.op->updates(static_cast<int>(i));
-    }
-    if (update) s = std::max(s, 0);
-    has_updates_ = has_updates_ || update;
-    for (const ValueId v : n.out) section[static_cast<std::size_t>(v)] = s;
+    int s = n.in.empty() || !n.writes.empty() ? 0 : -1;
+    for (const ValueId v : n.in)
+      if (v != kNoValue) s = std::max(s, section_[static_cast<std::size_t>(v)]);
+    for (const ValueId v : n.out) section_[static_cast<std::size_t>(v)] = s;
     PlannedNode p;
     p.node = &n;
     p.section = s;
     nodes_.push_back(std::move(p));
   }
-  for (ValueId& v : outputs_) output_section_.push_back(std::max(0, section[static_cast<std::size_t>(v)]));
+  for (ValueId& v : outputs_) output_section_.push_back(std::max(0, section_[static_cast<std::size_t>(v)]));
 }
 
 void Plan::plan_nodes() {
@@ -228,6 +219,13 @@ Plan::Operand Plan::operand(ValueId v) const {
   return v == kNoValue ? Operand{} : where_[static_cast<std::size_t>(root_[static_cast<std::size_t>(v)])];
 }
 
+// Packed weights are kept while what they were made from stays as it is.
+bool Plan::packs_every_run(const PlannedNode& p) const {
+  for (const ValueId v : p.node->in)
+    if (v != kNoValue && !graph_.desc(v).batched && section_[static_cast<std::size_t>(v)] >= 0) return true;
+  return false;
+}
+
 void Plan::build(const std::vector<Launch>& launches) {
   for (std::size_t l = 0; l < launches.size(); ++l) {
     RunLaunch launch;
@@ -245,8 +243,8 @@ void Plan::build(const std::vector<Launch>& launches) {
       s.in_ptr.resize(s.in.size());
       s.out_ptr.resize(s.out.size());
       if (const std::size_t bytes = ops::align64(prepared.packed_bytes())) {
-        // Updated weights are packed anew on every run; others once, and again when somebody changed them.
-        if (has_updates_ && p.section >= 0) {
+        // Others are packed once, and again when somebody changed them.
+        if (packs_every_run(p)) {
           s.packed = {Operand::kArena, arena_bytes_ + static_cast<std::int64_t>(packed)};
           packed += bytes;
         } else {
@@ -286,6 +284,11 @@ void Plan::bind_input(int i, const Tensor& t) {
                            name_of(value.desc.dtype), ", got ", t.shape(), " ", name_of(t.dtype())));
   }
   input_[static_cast<std::size_t>(i)] = t;
+}
+
+void Plan::unbind() {
+  for (Tensor& t : input_) t = Tensor();
+  for (Tensor& t : output_) t = Tensor();
 }
 
 void Plan::bind_output(int i, const Tensor& t) {
@@ -346,7 +349,7 @@ void Plan::run_launch(RunLaunch& l, double* seconds) {
 std::uint64_t Plan::stamp(bool* exported) const {
   std::uint64_t sum = 0;
   for (ValueId v = 0; v < graph_.value_count(); ++v)
-    if (graph_.value(v).source == Source::kTensor) {
+    if (graph_.value(v).source == Source::kTensor && !written_[static_cast<std::size_t>(v)]) {
       const Storage& s = *graph_.value(v).tensor.storage();
       sum += s.version();
       *exported = *exported || s.exported();
@@ -367,10 +370,16 @@ void Plan::check_bound(int section) const {
       }
 }
 
-void Plan::run(int section, std::vector<double>* seconds) {
+void Plan::run(int section, const Bindings& inputs, const Bindings& outputs, std::vector<double>* seconds) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const ThreadScope scope(threads_);
   if (section == 1 && !forward_done_) throw ValueError("backward: call the model first");
+  const struct Unbind {  // whatever happens, no caller's memory is kept
+    Plan* plan;
+    ~Unbind() { plan->unbind(); }
+  } unbind_at_end{this};
+  for (const auto& [i, t] : inputs) bind_input(i, t);
+  for (const auto& [i, t] : outputs) bind_output(i, t);
   check_bound(section);
   if (section == 0 || !loan_.data()) loan_ = ArenaLoan(static_cast<std::size_t>(arena_bytes()) + kAlignment);
   if (persistent_bytes_ > 0 && !persistent_)
@@ -383,15 +392,10 @@ void Plan::run(int section, std::vector<double>* seconds) {
   parallel_session([&] { run_launches(section, renew, seconds ? seconds->data() : nullptr); });
   prologue_done_ = true;
   last_stamp_ = now;
-  if (has_updates_)
-    for (ValueId v = 0; v < graph_.value_count(); ++v)
-      if (graph_.value(v).source == Source::kTensor && updates_tensor(v))
-        graph_.value(v).tensor.storage()->touch();
+  for (ValueId v = 0; v < graph_.value_count(); ++v)
+    if (written_[static_cast<std::size_t>(v)]) graph_.value(v).tensor.storage()->touch();
   forward_done_ = two_sections_ && section == 0;
   if (!forward_done_) loan_ = ArenaLoan();
-  for (std::size_t i = 0; i < output_.size(); ++i)
-    if (output_section_[i] == section) output_[i] = Tensor();
-  for (Tensor& t : input_) t = Tensor();
 }
 
 void Plan::run_launches(int section, bool renew, double* seconds) {

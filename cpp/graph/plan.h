@@ -37,18 +37,19 @@ class Plan {
   Plan(const Graph& graph, const std::vector<ValueId>& outputs, const std::vector<ValueId>& late,
        const std::string& layout);
 
-  // Buffers for the run-time operands, by index: of Graph::input() and of `outputs`. Shapes must be those of
-  // the plan.
-  void bind_input(int i, const Tensor& t);
-  void bind_output(int i, const Tensor& t);
+  using Bindings = std::vector<std::pair<int, Tensor>>;
+
   const TensorDesc& output_desc(int i) const { return graph_.desc(outputs_[static_cast<std::size_t>(i)]); }
   int output_section(int i) const { return output_section_[static_cast<std::size_t>(i)]; }
   int output_count() const { return static_cast<int>(outputs_.size()); }
   int sections() const { return two_sections_ ? 2 : 1; }
   bool holds_forward() const { return forward_done_; }
 
-  // Runs section 0 or 1; seconds, if given, gets the time of each step (steps() order).
-  void run(int section, std::vector<double>* seconds = nullptr);
+  // Runs section 0 or 1 on memory for its operands, by index: of Graph::input() and of `outputs`. Shapes must
+  // be those of the plan. One caller after the other; seconds, if given, gets the time of each step (steps()
+  // order).
+  void run(int section, const Bindings& inputs, const Bindings& outputs,
+           std::vector<double>* seconds = nullptr);
   void drop_forward();  // gives the arena back without a section 1
 
   std::vector<StepInfo> steps() const;
@@ -89,14 +90,19 @@ class Plan {
   void run_launches(int section, bool renew, double* seconds);
   void run_launch(RunLaunch& l, double* seconds);
   std::uint64_t stamp(bool* exported) const;
-  bool updates_tensor(ValueId v) const;
+  bool packs_every_run(const PlannedNode& p) const;
+  void bind_input(int i, const Tensor& t);
+  void bind_output(int i, const Tensor& t);
+  void unbind();
   void check_bound(int section) const;
 
   Graph graph_;
   std::vector<ValueId> outputs_;
   std::vector<int> output_section_;
-  bool two_sections_ = false, has_updates_ = false, forward_done_ = false;
+  bool two_sections_ = false, forward_done_ = false;
   int threads_ = 1;
+  std::vector<bool> written_;  // per value: a tensor that a step changes
+  std::vector<int> section_;   // per value
   std::vector<PlannedNode> nodes_;
   std::vector<ValueId> root_;
   std::vector<Operand> where_;  // per value

@@ -27,8 +27,7 @@ void prune(Graph& g, const std::vector<ValueId>& outputs) {
   std::vector<bool> live(static_cast<std::size_t>(g.value_count()), false);
   for (const ValueId v : outputs) live[static_cast<std::size_t>(v)] = true;
   for (auto n = g.nodes().rbegin(); n != g.nodes().rend(); ++n) {
-    bool needed = false;
-    for (std::size_t i = 0; i < n->in.size(); ++i) needed = needed || n->op->updates(static_cast<int>(i));
+    bool needed = !n->writes.empty();
     for (const ValueId v : n->out) needed = needed || live[static_cast<std::size_t>(v)];
     n->dead = n->dead || !needed;
     if (n->dead) continue;

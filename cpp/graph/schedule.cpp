@@ -28,32 +28,24 @@ class Scheduler {
  private:
   ValueId rooted(ValueId v) const { return v == kNoValue ? v : root_[static_cast<std::size_t>(v)]; }
 
-  static bool is_update(const Node& n) {
-    for (std::size_t i = 0; i < n.in.size(); ++i)
-      if (n.op->updates(static_cast<int>(i))) return true;
-    return false;
-  }
+  static bool is_update(const Node& n) { return n.out.empty() && !n.writes.empty(); }
 
   void find_dependencies() {
     for (std::size_t i = 0; i < nodes_.size(); ++i)
       for (ValueId v : nodes_[i].node->in)
         if ((v = rooted(v)) != kNoValue && producer_[static_cast<std::size_t>(v)] >= 0)
           waits_[i].push_back(producer_[static_cast<std::size_t>(v)]);
-    // An in-place update comes after every earlier reader of its operand and before every later one.
-    for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      const Node& n = *nodes_[i].node;
-      for (std::size_t k = 0; k < n.in.size(); ++k) {
-        if (!n.op->updates(static_cast<int>(k)) || n.in[k] == kNoValue) continue;
+    // Who writes an operand comes after every earlier reader of it and before every later one.
+    for (std::size_t i = 0; i < nodes_.size(); ++i)
+      for (const ValueId v : nodes_[i].node->writes)
         for (std::size_t j = 0; j < nodes_.size(); ++j) {
           const auto& in = nodes_[j].node->in;
-          if (j == i || std::find(in.begin(), in.end(), n.in[k]) == in.end()) continue;
+          if (j == i || std::find(in.begin(), in.end(), v) == in.end()) continue;
           if (j < i)
             waits_[i].push_back(static_cast<int>(j));
           else
             waits_[j].push_back(static_cast<int>(i));
         }
-      }
-    }
   }
 
   bool ready(std::size_t i) const {

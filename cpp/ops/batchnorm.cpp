@@ -56,6 +56,7 @@ class Stats : public OpDef {
     return {plain_desc({in[0].shape[1]}), plain_desc({in[0].shape[1]})};
   }
   bool batched_input(int i) const override { return i == 0; }
+  bool updates(int i) const override { return i > 0; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = batch_norm_stats_list();
     return list;

@@ -349,7 +349,7 @@ class FoldChannelAffine : public OpDef {
   std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
     check(in.size() == 6, "expected w, b, running_mean, running_var, gamma and beta, got ", in.size(),
           " operands");
-    check(attrs.number("eps", 1e-5) > 0, "expected a positive eps, got ", attrs.number("eps", 1e-5));
+    check(attrs.number("eps", 1e-5) >= 0, "expected eps of at least 0, got ", attrs.number("eps", 1e-5));
     check_float(in[0], "weight");
     check(in[0].shape.rank() >= 1 && in[0].shape.numel() > 0, "expected a weight with elements, got ",
           in[0].shape);

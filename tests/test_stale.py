@@ -1,0 +1,102 @@
+"""Nothing kept between runs may be older than what it was made from, and no caller gets another one's numbers."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import functional, nn
+
+RNG = np.random.default_rng(0)
+
+
+def network() -> nn.Module:
+    fastcnn.manual_seed(2)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1),
+        nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+    )  # fmt: skip
+
+
+def images(n: int = 6) -> np.ndarray:
+    return (RNG.standard_normal((n, 3, 9, 9)) * 3 + 2).astype(np.float32)
+
+
+def predictions_of_a_copy(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    copy = network()
+    copy.load_state_dict(model.state_dict())
+    return copy.eval()(x)
+
+
+def test_predictions_follow_running_statistics() -> None:
+    """A forward pass in training mode moves them and nothing else; batch norm was folded into the weights before."""
+    model, x = network(), images()
+    before = model.eval()(x)
+    model.train()(x)
+    after = model.eval()(x)
+    assert np.array_equal(after, predictions_of_a_copy(model, x)) and not np.array_equal(after, before)
+
+
+def test_predictions_follow_whole_training_steps() -> None:
+    model, x = network(), images()
+    trainer = fastcnn.Trainer(model, fastcnn.optim.SGD(model.parameters(), lr=0.05))
+    for _ in range(2):
+        trainer.train_step(x, np.arange(6) % 5)
+        assert np.array_equal(trainer.predict_proba(x), functional.softmax(predictions_of_a_copy(model, x)))
+
+
+@pytest.mark.parametrize("frozen", [0, 3])
+def test_training_follows_changes_of_frozen_weights(frozen: int) -> None:
+    """The packed weights of a frozen layer are kept between steps, those of the others are not."""
+    x, y = images(), np.arange(6) % 5
+
+    def step_after(change_early: bool) -> float:
+        model = network()
+        model[frozen].requires_grad_(False)
+        trainer = fastcnn.Trainer(model, fastcnn.optim.SGD(model.parameters(), lr=0.0))
+        if change_early:
+            model[frozen].weight.data[...] *= 0.5
+        trainer.train_step(x, y)
+        if not change_early:
+            model[frozen].weight.data[...] *= 0.5
+        return trainer.train_step(x, y)
+
+    assert step_after(True) == step_after(False)
+
+
+def test_folding_without_epsilon() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, eps=0.0)).eval()
+    x = images()
+    want = functional.conv2d(x, model[0].weight.data, model[0].bias.data)
+    np.testing.assert_allclose(model(x), want, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_cannot_differ_from_image_to_image() -> None:
+    class Dynamic(nn.Module):
+        def forward(self, x):
+            return functional.conv2d(x, x)
+
+    with pytest.raises(
+        ValueError, match=r"Dynamic: operand 1 must be a parameter or a constant, got .* 3x3x9x9"
+    ):
+        Dynamic()(images(3))
+
+
+def test_threads_that_share_a_model_get_their_own_results() -> None:
+    model, inputs = network().eval(), [images() for _ in range(4)]
+    wanted = [model(x) for x in inputs]
+    right = [0] * 4
+
+    def predict(i: int) -> None:
+        for _ in range(200):
+            right[i] += np.array_equal(model(inputs[i]), wanted[i])
+
+    threads = [threading.Thread(target=predict, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert right == [200] * 4
