@@ -10,12 +10,10 @@
 #include "kernels/norm.h"
 #include "ops/batchnorm_pattern.h"
 #include "ops/checks.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
-
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-float* floats(void* p) { return static_cast<float*>(p); }
 
 // Per-channel numbers of the second pass.
 struct ChannelGrad {
@@ -219,11 +217,6 @@ class BackwardInterleaved : public Prepared {
   NormBackward b_;
   std::int64_t width_, blocks_;
 };
-
-template <class T>
-std::unique_ptr<Prepared> prepare(const Problem& p) {
-  return std::make_unique<T>(p);
-}
 
 template <bool kInference>
 std::vector<Impl> backward_list() {

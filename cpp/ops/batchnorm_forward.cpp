@@ -5,17 +5,11 @@
 #include "kernels/norm.h"
 #include "ops/batchnorm_pattern.h"
 #include "ops/checks.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
 
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-float* floats(void* p) { return static_cast<float*>(p); }
-
-template <class T>
-std::unique_ptr<Prepared> prepare(const Problem& p) {
-  return std::make_unique<T>(p);
-}
 std::string unless_channels_last(const Problem& p) { return unless_in(p, Layout::kNHWC); }
 std::string unless_interleaved(const Problem& p) { return unless_in(p, Layout::kInterleaved); }
 

@@ -24,6 +24,7 @@ void expect_inputs(const std::vector<TensorDesc>& in, std::size_t least, std::si
 }
 
 void expect_float(const TensorDesc& d, const char* what) {
+  check(!d.absent, "expected ", what, ", got none");
   if (d.dtype != DType::kFloat32) throw TypeError(str("expected float32 ", what, ", got ", name_of(d.dtype)));
 }
 
@@ -74,7 +75,7 @@ std::string unless_in(const Problem& p, Layout layout) {
   std::string why;
   each_laid_out(p, [&](const TensorDesc& d) {
     if (why.empty() && !same_memory(d, d.layout, layout))
-      why = str("takes ", name_of(layout), " values, got ", d.shape, " ", name_of(d.layout));
+      why = str("takes ", name_of(layout), " values, got ", name_of(d.layout));
   });
   return why;
 }

@@ -4,9 +4,10 @@
 #include "ops/conv2d.h"
 
 #include <cmath>
-#include <utility>
 
 #include "kernels/table.h"
+#include "ops/checks.h"
+#include "ops/pieces.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
@@ -36,22 +37,8 @@ Geometry geometry(const Attrs& attrs) {
           padding[3], dilation[0], dilation[1], groups};
 }
 
-void check_float(const TensorDesc& d, const char* what) {
-  if (d.dtype != DType::kFloat32) throw TypeError(str("expected float32 ", what, ", got ", name_of(d.dtype)));
-}
-
-void check_map(const TensorDesc& d, const char* what) {
-  check(!d.absent, "expected ", what, ", got none");
-  check_float(d, what);
-  check(d.shape.rank() == 4, "expected ", what, " of 4 dimensions (N, C, H, W), got ", d.shape.rank(), " (",
-        what, " ", d.shape, ")");
-  for (int i = 1; i < 4; ++i)
-    check(d.shape[i] >= 1, "expected ", what, " without empty channel and spatial dimensions, got ", d.shape);
-}
-
 void check_weight(const TensorDesc& d) {
-  check(!d.absent, "expected a weight, got none");
-  check_float(d, "weight");
+  expect_float(d, "weight");
   check(d.shape.rank() == 4,
         "expected weight of 4 dimensions (out channels, in channels / groups, kernel height, ",
         "kernel width), got ", d.shape.rank(), " (weight ", d.shape, ")");
@@ -92,13 +79,6 @@ Attrs geometry_attrs(const Attrs& from) {
   return to;
 }
 
-TensorDesc float_desc(Shape shape, bool batched) {
-  TensorDesc d;
-  d.shape = std::move(shape);
-  d.batched = batched;
-  return d;
-}
-
 // The layout pass compares layouts by these; docs/benchmarks.md has the measured shares of the peak.
 double conv_efficiency(const Problem& problem, const ConvParams& p, std::int64_t vector_channels) {
   const bool interleaved = problem.inputs[0].layout == Layout::kInterleaved;
@@ -134,7 +114,7 @@ std::string ConvParams::text() const {
 ConvParams conv_forward_params(const Attrs& attrs, const std::vector<TensorDesc>& in) {
   check(in.size() >= 2, "expected input and weight, got ", in.size(), " operands");
   const Geometry g = geometry(attrs);
-  check_map(in[0], "input");
+  expect_map(in[0], "input");
   check_weight(in[1]);
   const Shape &x = in[0].shape, &w = in[1].shape;
   const std::string operands = str("input ", x, ", weight ", w);
@@ -146,7 +126,7 @@ ConvParams conv_forward_params(const Attrs& attrs, const std::vector<TensorDesc>
 ConvParams conv_backward_data_params(const Attrs& attrs, const std::vector<TensorDesc>& in) {
   check(in.size() >= 2, "expected output gradient and weight, got ", in.size(), " operands");
   const Geometry g = geometry(attrs);
-  check_map(in[0], "output gradient");
+  expect_map(in[0], "output gradient");
   check_weight(in[1]);
   const Shape &dy = in[0].shape, &w = in[1].shape;
   check(attrs.has("input_size"), "expected the attribute input_size");
@@ -165,8 +145,8 @@ ConvParams conv_backward_data_params(const Attrs& attrs, const std::vector<Tenso
 ConvParams conv_backward_weights_params(const Attrs& attrs, const std::vector<TensorDesc>& in) {
   check(in.size() >= 2, "expected input and output gradient, got ", in.size(), " operands");
   const Geometry g = geometry(attrs);
-  check_map(in[0], "input");
-  check_map(in[1], "output gradient");
+  expect_map(in[0], "input");
+  expect_map(in[1], "output gradient");
   const Shape &x = in[0].shape, &dy = in[1].shape;
   check(attrs.has("kernel_size"), "expected the attribute kernel_size");
   const auto kernel = attrs.ints("kernel_size", 2, 1);
@@ -197,14 +177,6 @@ ConvOperands conv_operands(const Problem& p) {
   return o;
 }
 
-std::string wrong_layout(const Problem& p, Layout layout) {
-  for (const auto* list : {&p.inputs, &p.outputs})
-    for (const TensorDesc& d : *list)
-      if (!d.absent && d.takes_layout() && !same_memory(d, d.layout, layout))
-        return str("takes ", name_of(layout), " values, got ", name_of(d.layout));
-  return "";
-}
-
 namespace {
 
 // Joins the files' lists. The order is the order of preference.
@@ -221,11 +193,11 @@ class Conv2d : public OpDef {
   std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
     const ConvParams p = conv_forward_params(attrs, in);
     if (in.size() > 2 && !in[2].absent) {
-      check_float(in[2], "bias");
+      expect_float(in[2], "bias");
       check(in[2].shape == Shape{p.oc}, "expected a bias of ", p.oc, " elements, got ", in[2].shape,
             " (weight ", in[1].shape, ")");
     }
-    return {float_desc({p.n, p.oc, p.oh, p.ow}, true)};
+    return {batched_desc({p.n, p.oc, p.oh, p.ow})};
   }
   bool batched_input(int i) const override { return i == 0; }
   const std::vector<Impl>& implementations() const override {
@@ -283,7 +255,7 @@ class Conv2dBackwardData : public OpDef {
   const char* name() const override { return "conv2d_backward_data"; }
   std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
     const ConvParams p = conv_backward_data_params(attrs, in);
-    return {float_desc({p.n, p.ic, p.ih, p.iw}, true)};
+    return {batched_desc({p.n, p.ic, p.ih, p.iw})};
   }
   bool batched_input(int i) const override { return i == 0; }
   const std::vector<Impl>& implementations() const override {
@@ -304,7 +276,7 @@ class Conv2dBackwardWeights : public OpDef {
   const char* name() const override { return "conv2d_backward_weights"; }
   std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
     const ConvParams p = conv_backward_weights_params(attrs, in);
-    return {float_desc({p.oc, p.gic(), p.kh, p.kw}, false), float_desc({p.oc}, false)};
+    return {plain_desc({p.oc, p.gic(), p.kh, p.kw}), plain_desc({p.oc})};
   }
   bool batched_input(int i) const override { return i == 0 || i == 1; }
   const std::vector<Impl>& implementations() const override {
@@ -350,7 +322,7 @@ class FoldChannelAffine : public OpDef {
     check(in.size() == 6, "expected w, b, running_mean, running_var, gamma and beta, got ", in.size(),
           " operands");
     check(attrs.number("eps", 1e-5) >= 0, "expected eps of at least 0, got ", attrs.number("eps", 1e-5));
-    check_float(in[0], "weight");
+    expect_float(in[0], "weight");
     check(in[0].shape.rank() >= 1 && in[0].shape.numel() > 0, "expected a weight with elements, got ",
           in[0].shape);
     const Shape vector = {in[0].shape[0]};
@@ -360,18 +332,16 @@ class FoldChannelAffine : public OpDef {
         check(i != 2 && i != 3, "expected ", names[i], ", got none");
         continue;
       }
-      check_float(in[i], names[i]);
+      expect_float(in[i], names[i]);
       check(in[i].shape == vector, "expected ", names[i], " of ", vector[0], " elements, got ", in[i].shape,
             " (weight ", in[0].shape, ")");
     }
-    return {float_desc(in[0].shape, false), float_desc(vector, false)};
+    return {plain_desc(in[0].shape), plain_desc(vector)};
   }
   bool batched_input(int) const override { return false; }
   const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {{"plain", [](const Problem&) { return std::string(); },
-                                            [](const Problem& p) -> std::unique_ptr<Prepared> {
-                                              return std::make_unique<FoldChannelAffinePlain>(p);
-                                            }}};
+    static const std::vector<Impl> list = {
+        {"plain", [](const Problem&) { return std::string(); }, prepare<FoldChannelAffinePlain>}};
     return list;
   }
 };

@@ -41,9 +41,6 @@ struct ConvOperands {
 };
 ConvOperands conv_operands(const Problem& p);
 
-// "" when every batched operand lies in `layout` (or in the same bytes), else the reason.
-std::string wrong_layout(const Problem& p, Layout layout);
-
 enum class ConvDirection { kForward, kBackwardData, kBackwardWeights };
 
 // The implementations of one direction, by file.

@@ -6,8 +6,10 @@
 
 #include "core/parallel.h"
 #include "ops/block.h"
+#include "ops/checks.h"
 #include "ops/conv2d_direct.h"
 #include "ops/conv2d_epilogue.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
@@ -16,8 +18,6 @@ constexpr std::int64_t kPatchFloats = 32 * 1024;
 constexpr std::int64_t kChannels = 64;  // of a block
 constexpr std::int64_t kMaxGroups = 16;
 constexpr double kGroupMacs = 4e6;  // the least work that is worth sums of its own
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // What all three directions do: strips, channel blocks, patches.
 class DepthwiseStrips {
@@ -244,7 +244,7 @@ std::string declines(const Problem& p, const ConvParams& c) {
   if (c.groups != c.ic || c.groups != c.oc)
     return str("takes one channel per group, got ", c.ic, " -> ", c.oc, " in ", c.groups, " groups");
   if (p.fusion.pool.kind != PoolSpec::kNone) return "does not pool";
-  return wrong_layout(p, Layout::kNHWC);
+  return unless_in(p, Layout::kNHWC);
 }
 
 }  // namespace

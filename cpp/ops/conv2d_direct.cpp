@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "ops/block.h"
 #include "ops/conv2d_epilogue.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
@@ -17,9 +18,6 @@ constexpr std::int64_t kStripFloats = 48 * 1024;  // patch and output strip toge
 constexpr std::int64_t kBlockRows =
     1152;  // taps times input channels of one patch: its weights are in L2 too
 constexpr std::int64_t kEnoughItems = 16;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 class DirectConv : public Prepared {
  public:

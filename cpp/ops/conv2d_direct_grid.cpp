@@ -2,13 +2,14 @@
 #include <algorithm>
 #include <limits>
 
+#include "ops/checks.h"
 #include "ops/conv2d_direct.h"
 #include "ops/conv2d_winograd.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t remainder(std::int64_t a, std::int64_t b) { return (a % b + b) % b; }
 
 // Sorts the taps in memory order, moves them to the corner and looks whether any leaves the image.
@@ -110,7 +111,7 @@ std::vector<ConvRun> runs_of(const ConvPhase& phase, std::int64_t row_stride, st
 
 namespace {
 
-std::string declines(const Problem& p) { return wrong_layout(p, Layout::kNHWC); }
+std::string declines(const Problem& p) { return unless_in(p, Layout::kNHWC); }
 
 // A pool rides along only where no special implementation would do the convolution without it: that saves
 // more than not writing the value before the pool.

@@ -8,6 +8,7 @@
 #include "core/parallel.h"
 #include "ops/block.h"
 #include "ops/conv2d_direct.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
@@ -16,8 +17,6 @@ constexpr std::int64_t kStripPixels = 256;  // dy's strip of one block of channe
 constexpr std::int64_t kBlockRows = 1152;   // taps times input channels of one patch
 constexpr double kUnitMacs = 24e6;          // the least work that is worth a unit of its own
 constexpr std::int64_t kMaxUnits = 16;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class DirectConvWeights : public Prepared {
  public:

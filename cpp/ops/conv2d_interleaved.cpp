@@ -6,13 +6,12 @@
 #include "kernels/interleaved.h"
 #include "kernels/table.h"
 #include "ops/block.h"
+#include "ops/checks.h"
 #include "ops/conv2d.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
-
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-float* floats(void* p) { return static_cast<float*>(p); }
 
 // The kernel's sum with the table of taps it reads.
 struct Sum {
@@ -272,7 +271,7 @@ class InterleavedBackwardWeights final : public BlockOp {
 };
 
 std::string declines(const Problem& p) {
-  const std::string why = wrong_layout(p, Layout::kInterleaved);
+  const std::string why = unless_in(p, Layout::kInterleaved);
   if (!why.empty()) return why;
   if (p.fusion.statistics) return "does not compute batch-norm statistics";
   return "";

@@ -7,7 +7,9 @@
 
 #include "core/parallel.h"
 #include "ops/block.h"
+#include "ops/checks.h"
 #include "ops/conv2d_epilogue.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
@@ -17,8 +19,6 @@ constexpr double kStreamedWeights = 1.0e6;    // weights past this come from L3 
 constexpr std::int64_t kStreamedTiles = 56;   // so a block must be worth it
 constexpr std::int64_t kChunkChannels = 128;  // output channels of M
 constexpr std::int64_t kFewTiles = 40;        // below this direct convolution is as fast
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 struct WinogradSide {  // one direction's images
   std::int64_t n, src_h, src_w, src_c, out_h, out_w, out_c, top, left;
@@ -230,7 +230,7 @@ std::string winograd_declines(const Problem& p, const ConvParams& c) {
   if (c.dh != 1 || c.dw != 1) return str("takes dilation 1, got ", c.dh, "x", c.dw);
   if (c.groups != 1) return str("takes one group, got ", c.groups);
   if (std::max({c.pt, c.pl, c.pb, c.pr}) > 2) return "takes padding up to 2";
-  const std::string layout = wrong_layout(p, Layout::kNHWC);
+  const std::string layout = unless_in(p, Layout::kNHWC);
   if (!layout.empty() || p.attrs.text("implementation", "") == "winograd4x4") return layout;
   if (std::min(c.ic, c.oc) < 12) return str("loses to direct below 12 channels, got ", c.ic, " -> ", c.oc);
   const std::int64_t tiles = winograd_grid(c.n, c.oh, c.ow).tiles();

@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "ops/block.h"
 #include "ops/conv2d_winograd.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
@@ -18,8 +19,6 @@ constexpr double kGroupMacs = 16e6;        // the least work that is worth a gro
 constexpr std::int64_t kGroupTiles = 128;  // and the least that repays clearing and adding its sums
 constexpr std::int64_t kMaxGroups = 16;
 constexpr std::int64_t kBiasParts = 32;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class WinogradWeightsConv : public Prepared {
  public:

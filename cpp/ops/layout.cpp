@@ -8,6 +8,7 @@
 #include "kernels/table.h"
 #include "ops/block.h"
 #include "ops/checks.h"
+#include "ops/pieces.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
@@ -116,12 +117,6 @@ class BytesToFloat : public Prepared {
   std::int64_t n_;
 };
 
-class SameBytes : public Prepared {
- public:
-  void run(const RunArgs&) const override {}
-  bool is_view() const override { return true; }
-};
-
 // Attr "copy": memory of its own although the bytes are the same (a plan's outputs, inputs the caller may
 // change).
 class CopyBytes : public Prepared {
@@ -209,11 +204,6 @@ std::string unless_transpose(const Problem& p) {
   return unless_to_float(p);
 }
 
-template <class T>
-std::unique_ptr<Prepared> prepare(const Problem& p) {
-  return std::make_unique<T>(p);
-}
-
 class Convert : public OpDef {
  public:
   const char* name() const override { return "convert"; }
@@ -225,20 +215,20 @@ class Convert : public OpDef {
   }
   bool batched_input(int) const override { return true; }
   const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {
-        {"copy", unless_copy, prepare<CopyBytes>},
-        {"view", unless_view,
-         [](const Problem&) -> std::unique_ptr<Prepared> { return std::make_unique<SameBytes>(); }},
-        {"integers", unless_integers,
-         [](const Problem& p) -> std::unique_ptr<Prepared> {
-           if (p.inputs[0].dtype == DType::kUInt8) return prepare<MoveIntegers<std::uint8_t>>(p);
-           if (p.inputs[0].dtype == DType::kInt32) return prepare<MoveIntegers<std::int32_t>>(p);
-           return prepare<MoveIntegers<std::int64_t>>(p);
-         }},
-        {"bytes", unless_flat, prepare<BytesToFloat>},
-        {"interleave", unless_interleave, prepare<Interleave>},
-        {"deinterleave", unless_deinterleave, prepare<Deinterleave>},
-        {"transpose", unless_transpose, prepare<TransposeImages>}};
+    static const std::vector<Impl> list = {{"copy", unless_copy, prepare<CopyBytes>},
+                                           {"view", unless_view, prepare<SameBytes>},
+                                           {"integers", unless_integers,
+                                            [](const Problem& p) -> std::unique_ptr<Prepared> {
+                                              if (p.inputs[0].dtype == DType::kUInt8)
+                                                return prepare<MoveIntegers<std::uint8_t>>(p);
+                                              if (p.inputs[0].dtype == DType::kInt32)
+                                                return prepare<MoveIntegers<std::int32_t>>(p);
+                                              return prepare<MoveIntegers<std::int64_t>>(p);
+                                            }},
+                                           {"bytes", unless_flat, prepare<BytesToFloat>},
+                                           {"interleave", unless_interleave, prepare<Interleave>},
+                                           {"deinterleave", unless_deinterleave, prepare<Deinterleave>},
+                                           {"transpose", unless_transpose, prepare<TransposeImages>}};
     return list;
   }
   std::vector<ValueId> backward(GradBuilder& g, const Call& call,

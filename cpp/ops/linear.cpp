@@ -1,16 +1,14 @@
 // linear (y = x W^T + b) and its two backward ops: checks, shapes, backward rule, lists of implementations.
 #include "ops/linear.h"
 
-#include <utility>
-
+#include "ops/checks.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
 namespace {
 
 void check_matrix(const TensorDesc& d, const char* what, const char* dims) {
-  check(!d.absent, "expected ", what, ", got none");
-  if (d.dtype != DType::kFloat32) throw TypeError(str("expected float32 ", what, ", got ", name_of(d.dtype)));
+  expect_float(d, what);
   check(d.shape.rank() == 2, "expected ", what, " of 2 dimensions ", dims, ", got ", d.shape.rank(), " (",
         what, " ", d.shape, ")");
 }
@@ -18,18 +16,6 @@ void check_matrix(const TensorDesc& d, const char* what, const char* dims) {
 void check_weight(const TensorDesc& w) {
   check_matrix(w, "weight", "(out features, in features)");
   check(w.shape[0] >= 1 && w.shape[1] >= 1, "expected weight without empty dimensions, got ", w.shape);
-}
-
-void check_count(const std::vector<TensorDesc>& in, std::size_t least, std::size_t most,
-                 const char* operands) {
-  check(in.size() >= least && in.size() <= most, "expected ", operands, ", got ", in.size(), " operands");
-}
-
-TensorDesc float_desc(Shape shape, bool batched) {
-  TensorDesc d;
-  d.shape = std::move(shape);
-  d.batched = batched;
-  return d;
 }
 
 // Measured shares of the FMA peak; few images or features are bound by memory, which the caller knows.
@@ -49,15 +35,14 @@ class Linear : public OpDef {
   const char* name() const override { return "linear"; }
   bool batched_input(int i) const override { return i == 0; }
   std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
-    check_count(in, 2, 3, "input, weight and an optional bias");
+    expect_inputs(in, 2, 3, "input, weight and an optional bias");
     const LinearParams p = linear_forward_params(in);
     if (in.size() > 2 && !in[2].absent) {
-      if (in[2].dtype != DType::kFloat32)
-        throw TypeError(str("expected float32 bias, got ", name_of(in[2].dtype)));
+      expect_float(in[2], "bias");
       check(in[2].shape == Shape{p.out}, "expected a bias of ", p.out, " elements, got ", in[2].shape,
             " (weight ", in[1].shape, ")");
     }
-    return {float_desc({p.n, p.out}, true)};
+    return {batched_desc({p.n, p.out})};
   }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = join(LinearDirection::kForward);
@@ -87,9 +72,9 @@ class LinearBackwardData : public OpDef {
   const char* name() const override { return "linear_backward_data"; }
   bool batched_input(int i) const override { return i == 0; }
   std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
-    check_count(in, 2, 2, "output gradient and weight");
+    expect_inputs(in, 2, 2, "output gradient and weight");
     const LinearParams p = linear_backward_data_params(in);
-    return {float_desc({p.n, p.in}, true)};
+    return {batched_desc({p.n, p.in})};
   }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = join(LinearDirection::kBackwardData);
@@ -103,9 +88,9 @@ class LinearBackwardWeights : public OpDef {
   const char* name() const override { return "linear_backward_weights"; }
   bool batched_input(int i) const override { return i < 2; }
   std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
-    check_count(in, 2, 2, "input and output gradient");
+    expect_inputs(in, 2, 2, "input and output gradient");
     const LinearParams p = linear_backward_weights_params(in);
-    return {float_desc({p.out, p.in}, false), float_desc({p.out}, false)};
+    return {plain_desc({p.out, p.in}), plain_desc({p.out})};
   }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = join(LinearDirection::kBackwardWeights);
@@ -150,14 +135,6 @@ LinearParams linear_backward_weights_params(const std::vector<TensorDesc>& in) {
   check(x[1] >= 1 && dy[1] >= 1, "expected at least one feature, got input ", x, ", output gradient ", dy);
   checked_product(x[1], dy[1]);
   return {x[0], x[1], dy[1]};
-}
-
-std::string linear_wrong_layout(const Problem& p, Layout layout) {
-  for (const auto* list : {&p.inputs, &p.outputs})
-    for (const TensorDesc& d : *list)
-      if (!d.absent && d.takes_layout() && !same_memory(d, d.layout, layout))
-        return str("takes ", name_of(layout), " values, got ", name_of(d.layout));
-  return "";
 }
 
 void register_linear(Registry& r) {

@@ -24,7 +24,4 @@ enum class LinearDirection { kForward, kBackwardData, kBackwardWeights };
 std::vector<Impl> linear_plain(LinearDirection d);        // linear_plain.cpp: rows of images
 std::vector<Impl> linear_interleaved(LinearDirection d);  // linear_interleaved.cpp: batch-interleaved values
 
-// Why a problem whose batched operands lie elsewhere than in `layout` is declined, or "".
-std::string linear_wrong_layout(const Problem& p, Layout layout);
-
 }  // namespace fastcnn::ops

@@ -7,13 +7,12 @@
 #include "kernels/linear.h"
 #include "kernels/table.h"
 #include "ops/block.h"
+#include "ops/checks.h"
 #include "ops/linear.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
-
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-float* floats(void* p) { return static_cast<float*>(p); }
 
 class InterleavedForward final : public BlockOp {
  public:
@@ -112,7 +111,7 @@ class InterleavedBackwardWeights final : public Prepared {
   int threads_;
 };
 
-std::string declines(const Problem& p) { return linear_wrong_layout(p, Layout::kInterleaved); }
+std::string declines(const Problem& p) { return unless_in(p, Layout::kInterleaved); }
 
 template <class P>
 Impl impl() {

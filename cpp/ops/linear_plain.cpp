@@ -12,15 +12,12 @@
 #include "core/parallel.h"
 #include "kernels/linear.h"
 #include "kernels/table.h"
+#include "ops/checks.h"
 #include "ops/linear.h"
+#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
-
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-float* floats(void* p) { return static_cast<float*>(p); }
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 constexpr std::int64_t kItemMacs = 300'000;  // about 5 us: less would not repay handing out
 
@@ -202,19 +199,14 @@ class RowsBackwardWeights final : public Prepared {
   std::int64_t item_;
 };
 
-std::string wrong_layout(const Problem& p) { return linear_wrong_layout(p, Layout::kPlain); }
+std::string unless_rows(const Problem& p) { return unless_in(p, Layout::kPlain); }
 
 std::string rows_decline(const Problem& p) {
-  const std::string why = wrong_layout(p);
+  const std::string why = unless_rows(p);
   if (!why.empty()) return why;
   const LinearParams q = linear_forward_params(p.inputs);
   if (q.n > q.in / 4) return str("rows of ", q.in, " are too short for ", q.n, " images: packing pays");
   return "";
-}
-
-template <class P>
-std::unique_ptr<Prepared> make(const Problem& p) {
-  return std::make_unique<P>(p);
 }
 
 }  // namespace
@@ -222,11 +214,11 @@ std::unique_ptr<Prepared> make(const Problem& p) {
 std::vector<Impl> linear_plain(LinearDirection d) {
   switch (d) {
     case LinearDirection::kForward:
-      return {{"rows", rows_decline, make<RowsForward>}, {"panels", wrong_layout, make<PanelsForward>}};
+      return {{"rows", rows_decline, prepare<RowsForward>}, {"panels", unless_rows, prepare<PanelsForward>}};
     case LinearDirection::kBackwardData:
-      return {{"rows", wrong_layout, make<RowsBackwardData>}};
+      return {{"rows", unless_rows, prepare<RowsBackwardData>}};
     case LinearDirection::kBackwardWeights:
-      return {{"rows", wrong_layout, make<RowsBackwardWeights>}};
+      return {{"rows", unless_rows, prepare<RowsBackwardWeights>}};
   }
   return {};
 }

@@ -6,13 +6,11 @@
 #include "kernels/table.h"
 #include "ops/block.h"
 #include "ops/checks.h"
+#include "ops/pieces.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
 namespace {
-
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-float* floats(void* p) { return static_cast<float*>(p); }
 
 std::int64_t rows_per_item(std::int64_t classes) {
   return std::max<std::int64_t>(1, kFlatItem / 4 / std::max<std::int64_t>(1, classes));
@@ -62,11 +60,6 @@ void expect_logits(const TensorDesc& d, const char* what) {
 
 std::string unless_plain(const Problem& p) { return unless_in(p, Layout::kPlain); }
 std::string unless_interleaved(const Problem& p) { return unless_in(p, Layout::kInterleaved); }
-
-template <class T>
-std::unique_ptr<Prepared> prepare(const Problem& p) {
-  return std::make_unique<T>(p);
-}
 
 class Softmax : public OpDef {
  public:

@@ -6,6 +6,7 @@
 #include "kernels/table.h"
 #include "ops/block.h"
 #include "ops/checks.h"
+#include "ops/pieces.h"
 #include "ops/pool.h"
 
 namespace fastcnn::ops {
@@ -112,11 +113,6 @@ class PoolInterleaved : public BlockOp {
  private:
   Bound b_;
 };
-
-template <class T>
-std::unique_ptr<Prepared> prepare(const Problem& p) {
-  return std::make_unique<T>(p);
-}
 
 }  // namespace
 

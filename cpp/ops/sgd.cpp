@@ -6,6 +6,7 @@
 #include "kernels/pointwise.h"
 #include "kernels/table.h"
 #include "ops/checks.h"
+#include "ops/pieces.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
@@ -53,8 +54,7 @@ class Sgd : public OpDef {
   bool updates(int input) const override { return input == 0 || input == 2; }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = {
-        {"flat", [](const Problem&) { return std::string(); },
-         [](const Problem& p) -> std::unique_ptr<Prepared> { return std::make_unique<SgdRun>(p); }}};
+        {"flat", [](const Problem&) { return std::string(); }, prepare<SgdRun>}};
     return list;
   }
   Cost cost(const Problem& p) const override {

@@ -7,26 +7,13 @@
 #include "kernels/table.h"
 #include "ops/block.h"
 #include "ops/checks.h"
+#include "ops/pieces.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
 namespace {
 
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-float* floats(void* p) { return static_cast<float*>(p); }
-
-template <class T>
-std::unique_ptr<Prepared> prepare(const Problem& p) {
-  return std::make_unique<T>(p);
-}
-
 // --- flatten, unflatten ---------------------------------------------------------------------------------
-
-class SameBytes : public Prepared {
- public:
-  void run(const RunArgs&) const override {}
-  bool is_view() const override { return true; }
-};
 
 // Channels-last images to rows in (C, H, W) order, or back.
 template <bool kFlatten>
@@ -84,10 +71,8 @@ class Flatten : public OpDef {
   }
   bool batched_input(int) const override { return true; }
   const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {
-        {"view", unless_view,
-         [](const Problem&) -> std::unique_ptr<Prepared> { return std::make_unique<SameBytes>(); }},
-        {"transpose", unless_channels_last, prepare<MoveChannels<true>>}};
+    static const std::vector<Impl> list = {{"view", unless_view, prepare<SameBytes>},
+                                           {"transpose", unless_channels_last, prepare<MoveChannels<true>>}};
     return list;
   }
   std::vector<ValueId> backward(GradBuilder& g, const Call& call,
@@ -118,10 +103,8 @@ class Unflatten : public OpDef {
   }
   bool batched_input(int) const override { return true; }
   const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {
-        {"view", unless_view,
-         [](const Problem&) -> std::unique_ptr<Prepared> { return std::make_unique<SameBytes>(); }},
-        {"transpose", unless_channels_last, prepare<MoveChannels<false>>}};
+    static const std::vector<Impl> list = {{"view", unless_view, prepare<SameBytes>},
+                                           {"transpose", unless_channels_last, prepare<MoveChannels<false>>}};
     return list;
   }
   std::vector<ValueId> backward(GradBuilder& g, const Call& call,
