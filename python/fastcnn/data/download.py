@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+
+from fastcnn._files import write_whole
 
 __all__ = ["cache_folder", "fetch"]
 
@@ -48,7 +49,8 @@ def fetch(name: str, mirrors: Sequence[str], sha256: str, size: int, folder: Pat
         if hashlib.sha256(data).hexdigest() != sha256:
             reasons.append(f"{mirror}: another file than the published one (SHA-256 differs)")
             continue
-        return _write_whole(folder / name, data)
+        write_whole(folder / name, data)
+        return folder / name
     raise ConnectionError("; ".join(reasons) or "no mirrors")
 
 
@@ -61,15 +63,3 @@ def _read_exactly(url: str, size: int) -> bytes:
     if len(data) != size:
         raise ValueError(f"expected {size} bytes, got {'more' if len(data) > size else len(data)}")
     return bytes(data)
-
-
-def _write_whole(path: Path, data: bytes) -> Path:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
