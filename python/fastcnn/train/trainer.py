@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -166,7 +165,7 @@ class Trainer:
         loss_sum, correct, images = 0.0, 0, 0
         number = self._epochs + 1
         begun = time.perf_counter()
-        with _mode(self.model, training=True):
+        with self.model.in_mode(True):
             for i, (x, y) in enumerate(
                 batches(run.data, run.batch_size, seed=run.seed, epoch=self._epochs), 1
             ):
@@ -197,7 +196,7 @@ class Trainer:
         if len(dataset) == 0:
             raise ValueError("there are no images to evaluate on")
         loss_sum, correct = 0.0, 0
-        with _mode(self.model, training=False):
+        with self.model.in_mode(False):
             for x, y in batches(dataset, batch_size):
                 loss, right = self._engine.evaluate_batch(x, y)
                 loss_sum += loss
@@ -215,7 +214,7 @@ class Trainer:
         batch_size : int
         """
         dataset = self._dataset(images)
-        with _mode(self.model, training=False):
+        with self.model.in_mode(False):
             scores = [self.model(x) for x, _ in batches(dataset, batch_size)]
         if not scores:
             raise ValueError("there are no images to predict")
@@ -252,14 +251,3 @@ class _Run:
     @property
     def steps(self) -> int:
         return self.epochs * -(-len(self.data) // self.batch_size)
-
-
-@contextlib.contextmanager
-def _mode(model: Module, training: bool) -> Iterator[None]:
-    """The model in one mode, and afterwards in the one it was in."""
-    before = model.training
-    model.train(training)
-    try:
-        yield
-    finally:
-        model.train(before)
