@@ -100,3 +100,40 @@ def test_threads_that_share_a_model_get_their_own_results() -> None:
     for t in threads:
         t.join()
     assert right == [200] * 4
+
+
+def test_a_changed_setting_is_seen() -> None:
+    model, x = network().eval(), images()
+    before = model(x)
+    model[3].padding = 0
+    model[1].eps = 0.5
+    other = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16, eps=0.5), nn.ReLU(), nn.Conv2d(16, 16, 3),
+        nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+    )  # fmt: skip
+    other.load_state_dict(model.state_dict())
+    assert np.array_equal(model(x), other.eval()(x)) and not np.array_equal(model(x), before)
+
+
+def test_a_changed_reduction_is_seen() -> None:
+    model, x, y = network(), images(), np.arange(6) % 5
+    loss = nn.CrossEntropyLoss()
+    trainer = fastcnn.Trainer(model, fastcnn.optim.SGD(model.parameters(), lr=0.0), loss)
+    mean = trainer.train_step(x, y)
+    loss.reduction = "sum"
+    assert trainer.train_step(x, y) == pytest.approx(6 * mean)
+
+
+def test_what_forward_leaves_behind_does_not_record_it_again() -> None:
+    class Remembering(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            self.last = x
+            return functional.relu(x)
+
+    model, x = Remembering(), images()
+    for _ in range(3):
+        model(x)
+    assert model.calls == 1

@@ -279,3 +279,11 @@ def test_a_second_interrupt_stops_at_once():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_plan_of_a_training_step_is_shown():
+    t = trainer(momentum=0.9)
+    plan = t.plan((30, 1, 8, 8))
+    text = plan.describe()
+    assert "softmax_cross_entropy" in text and text.count("sgd:") == 4 and t.model.training
+    assert plan is t.plan((30, 1, 8, 8))

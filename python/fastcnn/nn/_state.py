@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 _structure = 0
+_here = threading.local()  # .depth: calls of forward() that this thread is recording
 _lock = threading.Lock()
 _seed = 0
 _stream = 0
@@ -20,6 +21,20 @@ def structure_changed() -> None:
 
 def structure() -> int:
     return _structure
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """While a forward() is recorded on this thread."""
+    _here.depth = getattr(_here, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _here.depth -= 1
+
+
+def is_recording() -> bool:
+    return getattr(_here, "depth", 0) > 0
 
 
 def manual_seed(seed: int) -> None:

@@ -44,8 +44,8 @@ def _machine() -> tuple[str, int]:
 
 
 def _structure(module: Module) -> tuple[Any, ...]:
-    """What a trace depends on besides the input: modes, members, frozen parameters."""
-    parts = [(id(m), m.training) for m in module.modules()]
+    """What a trace depends on besides the input: modes, settings, members, frozen parameters."""
+    parts = [(id(m), m.training, m._settings) for m in module.modules()]
     held = [(id(p.tensor), p.requires_grad) for p in module.parameters()]
     return (*parts, *held, *(id(b.tensor) for b in module.buffers()))
 
@@ -217,7 +217,7 @@ class TrainingStep:
     def _training(self, shape: tuple[int, ...]) -> Any:
         if not self.model.training:
             self.model.train()
-        key = ("train", shape, self._runner.key(), self.optimizer.key())
+        key = ("train", shape, self._runner.key(), self.optimizer.key(), self.loss.reduction)
         return self._cache.get(key, lambda: self._make_training(shape))
 
     def _make_training(self, shape: tuple[int, ...]) -> Any:

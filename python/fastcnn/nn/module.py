@@ -40,6 +40,7 @@ class Module:
         d = self.__dict__
         d["_parameters"], d["_buffers"], d["_modules"] = {}, {}, {}
         d["training"] = True
+        d["_settings"] = 0  # how often an attribute was set: what forward() reads may have changed
         d["last_input_shape"] = None  # without the batch: what was computed last
         d["_runner"] = None
 
@@ -50,6 +51,8 @@ class Module:
         if "_parameters" not in d:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting attributes")
         _state.structure_changed()
+        if not _state.is_recording():  # what forward() itself leaves behind is not a setting
+            d["_settings"] += 1
         for kind, members in (
             (Parameter, d["_parameters"]),
             (Buffer, d["_buffers"]),

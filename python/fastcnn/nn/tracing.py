@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import _core
+from fastcnn.nn import _state
 from fastcnn.nn.parameter import Buffer, Parameter
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class Trace:
         first = self._nodes
         self._stack.append((path, module))
         try:
-            result = module.forward(*inputs)
+            with _state.recording():
+                result = module.forward(*inputs)
         finally:
             self._stack.pop()
         if isinstance(result, Value):

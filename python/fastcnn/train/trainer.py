@@ -15,6 +15,7 @@ from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
 from fastcnn.optim import SGD
+from fastcnn.plan import Plan
 from fastcnn.train.history import EpochRecord, Evaluation, History
 from fastcnn.train.interrupt import StopRequest
 from fastcnn.train.progress import Progress, make_progress
@@ -78,6 +79,13 @@ class Trainer:
             When the loss is not finite.
         """
         return self._step(x, np.asarray(y, np.int64), "")[0]
+
+    def plan(self, input_shape: tuple[int, ...]) -> Plan:
+        """The plan of a whole training step for inputs (N, C, H, W): `describe()` and `profile()` show it.
+
+        The model is in training mode afterwards, and `profile()` updates it with random data: profile a copy.
+        """
+        return self._engine.training_plan(tuple(input_shape))
 
     def _step(self, x: np.ndarray, y: np.ndarray, place: str) -> tuple[float, int]:
         loss, correct = self._engine.step(x, y)
