@@ -14,13 +14,20 @@ typedef std::int32_t IVec __attribute__((vector_size(16)));
 
 FASTCNN_INLINE Vec load(const float* p) { return (Vec)vld1q_f32(p); }
 FASTCNN_INLINE void store(float* p, Vec v) { vst1q_f32(p, (float32x4_t)v); }
+// The first lanes in one or two instructions: indexing a vector by a variable takes it through the stack.
 FASTCNN_INLINE Vec load_n(const float* p, int n) {
-  Vec v{};
-  for (int i = 0; i < n; ++i) v[i] = p[i];
-  return v;
+  const float32x2_t none = vdup_n_f32(0);
+  if (n > 3) return load(p);
+  if (n == 3) return (Vec)vcombine_f32(vld1_f32(p), vld1_lane_f32(p + 2, none, 0));
+  if (n == 2) return (Vec)vcombine_f32(vld1_f32(p), none);
+  return (Vec)vcombine_f32(n == 1 ? vld1_lane_f32(p, none, 0) : none, none);
 }
 FASTCNN_INLINE void store_n(float* p, Vec v, int n) {
-  for (int i = 0; i < n; ++i) p[i] = v[i];
+  const float32x4_t f = (float32x4_t)v;
+  if (n > 3) return store(p, v);
+  if (n > 1) vst1_f32(p, vget_low_f32(f));
+  if (n == 3) vst1q_lane_f32(p + 2, f, 2);
+  if (n == 1) vst1q_lane_f32(p, f, 0);
 }
 FASTCNN_INLINE void stream(float* p, Vec v) { store(p, v); }
 FASTCNN_INLINE void stream_fence() {}
