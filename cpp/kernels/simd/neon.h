@@ -47,9 +47,17 @@ FASTCNN_INLINE Vec keep_bits(std::uint32_t b, Vec v) {
   const uint32x4_t lane = {1, 2, 4, 8};
   return (Vec)vandq_u32(vtstq_u32(vdupq_n_u32(b), lane), (uint32x4_t)v);
 }
-FASTCNN_INLINE IVec load_u8(const std::uint8_t* p) { return IVec{p[0], p[1], p[2], p[3]}; }
+FASTCNN_INLINE IVec load_u8(const std::uint8_t* p) {
+  std::uint32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  const uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(four));
+  return (IVec)vmovl_u16(vget_low_u16(vmovl_u8(bytes)));
+}
 FASTCNN_INLINE void store_u8(std::uint8_t* p, IVec v) {
-  for (int i = 0; i < kWidth; ++i) p[i] = (std::uint8_t)v[i];
+  const uint16x4_t words = vmovn_u32((uint32x4_t)v);
+  const uint8x8_t bytes = vmovn_u16(vcombine_u16(words, words));
+  const std::uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
+  __builtin_memcpy(p, &four, sizeof four);
 }
 FASTCNN_INLINE Vec reduce_add_each(const Vec* v) {
   return (Vec)vpaddq_f32(vpaddq_f32((float32x4_t)v[0], (float32x4_t)v[1]),
