@@ -110,7 +110,10 @@ class Session {
 
   void post(std::int64_t items, ItemFn fn, void* context) {
     const std::uint64_t epoch = (state_.load(std::memory_order_relaxed) >> 32) + 1;
-    state_.store(epoch << 32 | kItemBits);  // the fields below may be written: nobody takes an item now
+    state_.store(epoch << 32 | kItemBits, std::memory_order_relaxed);
+    // Nobody takes an item now. The fence keeps the fields below behind that, so that who reads a new value
+    // fails on the old state; on Arm a store's own release does not hold later stores back.
+    std::atomic_thread_fence(std::memory_order_release);
     items_.store(items, std::memory_order_relaxed);
     chunk_.store(std::max<std::int64_t>(1, items / (std::int64_t{threads_} * 32)), std::memory_order_relaxed);
     fn_.store(fn, std::memory_order_relaxed);
