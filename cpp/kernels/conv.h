@@ -109,9 +109,10 @@ struct DepthwiseOuter {
 };
 
 struct ConvKernels {
-  int tile[3];  // output pixels per register tile, by vectors (1, 2)
-  void (*row[3])(const ConvRow&);
-  void (*outer[3])(const ConvOuter&);
+  // By vectors of output channels: 1, 2, and 4 where there are registers for it (else null).
+  int tile[5];  // output pixels per register tile
+  void (*row[5])(const ConvRow&);
+  void (*outer[5])(const ConvOuter&);
   void (*patch)(const ConvPatch&);
   void (*finish)(const ConvFinish&);
   // Per channel sums of y - shift and of its square; `first` sets shift to the first pixel and clears the

@@ -32,7 +32,7 @@ class DirectConv : public Prepared {
     w_in_ = w[1], kernel_ = w[2] * w[3];
     if (!pooled()) flatten_grid(grid_, kernels_.tile[2] * 8);
     in_ = ChannelBlocks(grid_.src_group(), std::clamp<std::int64_t>(kBlockRows / grid_.taps, 64, 1024));
-    out_ = VectorBlocks(grid_.out_group(), kernels().width);
+    out_ = VectorBlocks(grid_.out_group());
     choose_strips();
     make_runs();
     if (fusion_.statistics) {
@@ -49,8 +49,10 @@ class DirectConv : public Prepared {
     return align64(moments_.bytes()) + static_cast<std::size_t>(threads_) * thread_bytes();
   }
   std::string detail() const override {
-    return str("tile ", kernels_.tile[2], "x2, ", strips_, " strips of ", strip_, " rows, ", in_.count,
-               " input blocks, ", chunks_, " output chunks", grid_.padded ? "" : ", unpacked input");
+    const int vectors = out_.vectors(0);
+    return str("tile ", kernels_.tile[vectors], "x", vectors, ", ", strips_, " strips of ", strip_, " rows, ",
+               in_.count, " input blocks, ", chunks_, " output chunks",
+               grid_.padded ? "" : ", unpacked input");
   }
 
   void pack(const void* const* in, std::byte* packed) const override {
@@ -114,7 +116,7 @@ class DirectConv : public Prepared {
     return (ceil_div(rows, grid_.phase_h) - 1) * grid_.step_h + grid_.patch_h;
   }
   std::int64_t chunk_channels() const {
-    return std::min(grid_.out_group(), ceil_div(out_.count, chunks_) * 2 * out_.width);
+    return std::min(grid_.out_group(), ceil_div(out_.count, chunks_) * out_.size);
   }
   std::int64_t strip_rows() const {
     return std::min(grid_.out_h, strip_ + halo_);

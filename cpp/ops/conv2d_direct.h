@@ -69,15 +69,19 @@ struct ChannelBlocks {
   std::int64_t length(std::int64_t i) const { return i + 1 < count ? size : c - i * size; }
 };
 
-// Output channels cut into blocks of two vectors; the last one is a single vector where that is enough.
+// Output channels cut into blocks of two vectors, or of four where there are kernels for it and nothing is
+// left over that would waste one; the last block takes as many vectors as it needs.
 struct VectorBlocks {
-  std::int64_t c = 0, width = 0, count = 0;
+  std::int64_t c = 0, width = 0, size = 0, count = 0;  // size: channels of a whole block
   VectorBlocks() = default;
-  VectorBlocks(std::int64_t channels, int vector_width)
-      : c(channels), width(vector_width), count((channels + 2 * width - 1) / (2 * width)) {}
-  std::int64_t begin(std::int64_t i) const { return i * 2 * width; }
-  std::int64_t length(std::int64_t i) const { return i + 1 < count ? 2 * width : c - begin(i); }
-  int vectors(std::int64_t i) const { return length(i) > width ? 2 : 1; }
+  explicit VectorBlocks(std::int64_t channels) : c(channels), width(kernels().width) {
+    const std::int64_t vectors = (channels + width - 1) / width;
+    size = (kernels().conv->row[4] && vectors >= 4 && vectors % 4 != 3 ? 4 : 2) * width;
+    count = (channels + size - 1) / size;
+  }
+  std::int64_t begin(std::int64_t i) const { return i * size; }
+  std::int64_t length(std::int64_t i) const { return i + 1 < count ? size : c - begin(i); }
+  int vectors(std::int64_t i) const { return static_cast<int>((length(i) + width - 1) / width); }
   std::int64_t padded() const { return count ? begin(count - 1) + vectors(count - 1) * width : 0; }
 };
 

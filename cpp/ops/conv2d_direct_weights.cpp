@@ -26,7 +26,7 @@ class DirectConvWeights : public Prepared {
     want_dw_ = wanted(0), want_db_ = wanted(1);
     const bool flat = flatten_grid(grid_, kStripPixels);
     in_ = ChannelBlocks(grid_.src_group(), std::clamp<std::int64_t>(kBlockRows / grid_.taps, 64, 512));
-    out_ = VectorBlocks(grid_.out_group(), kernels().width);
+    out_ = VectorBlocks(grid_.out_group());
     strip_ = flat ? 1 : std::clamp<std::int64_t>(kStripPixels / grid_.out_w, 1, grid_.out_h);
     strips_ = ceil_div(grid_.out_h, strip_);
     strip_ = ceil_div(grid_.out_h, strips_);
@@ -40,9 +40,10 @@ class DirectConvWeights : public Prepared {
            static_cast<std::size_t>(threads_) * thread_bytes();
   }
   std::string detail() const override {
-    return str("tile ", kernels_.tile[2], "x2, ", item_groups_, " groups of ", grid_.n * strips_,
-               " strips of ", strip_, " rows, ", in_.count, " input blocks, ", chunks_, " output chunks",
-               grid_.padded ? "" : ", unpacked input");
+    const int vectors = out_.vectors(0);
+    return str("tile ", kernels_.tile[vectors], "x", vectors, ", ", item_groups_, " groups of ",
+               grid_.n * strips_, " strips of ", strip_, " rows, ", in_.count, " input blocks, ", chunks_,
+               " output chunks", grid_.padded ? "" : ", unpacked input");
   }
 
   void run(const RunArgs& a) const override {
@@ -82,7 +83,7 @@ class DirectConvWeights : public Prepared {
   bool ragged(std::int64_t kb) const { return out_.length(kb) % out_.width != 0; }
   std::size_t tail_bytes() const {
     if (!ragged(out_.count - 1)) return 0;
-    return align64(static_cast<std::size_t>(strip_ * grid_.out_w * 2 * out_.width) * sizeof(float));
+    return align64(static_cast<std::size_t>(strip_ * grid_.out_w * out_.size) * sizeof(float));
   }
   std::size_t thread_bytes() const { return patch_bytes() + tail_bytes(); }
 

@@ -35,9 +35,9 @@ class WinogradConv : public Prepared {
         fusion_(p.fusion),
         threads_(num_threads()),
         grid_(winograd_grid(side.n, side.out_h, side.out_w)),
-        out_(side.out_c, kernels().width) {
+        out_(side.out_c) {
     const std::int64_t width = kernels().width;
-    chunk_ = std::max<std::int64_t>(1, kChunkChannels / (2 * width));  // in blocks
+    chunk_ = std::max<std::int64_t>(1, kChunkChannels / out_.size);  // in blocks
     chunk_ = ceil_div(out_.count, ceil_div(out_.count, chunk_));
     const double per_tile = 4.0 * kWinogradProducts * static_cast<double>(side.src_c + chunk_channels(0));
     const bool streamed = static_cast<double>(packed_bytes()) > kStreamedWeights;
@@ -161,7 +161,7 @@ class WinogradConv : public Prepared {
     o.tiles = tiles;
     o.images = nhwc_images(side_.out_h, side_.out_w, side_.out_c);
     o.m = {m, m_.product, m_.tile};
-    o.c = std::min(side_.out_c, c0 + chunk_ * 2 * out_.width) - c0;
+    o.c = std::min(side_.out_c, c0 + chunk_ * out_.size) - c0;
     if (operands_.bias >= 0) o.bias = static_cast<const float*>(a.in[operands_.bias]) + c0;
     if (fusion_.add) o.residual = static_cast<const float*>(a.in[operands_.residual]) + c0;
     o.activation = static_cast<Act>(fusion_.activation);

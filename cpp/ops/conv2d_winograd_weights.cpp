@@ -28,7 +28,7 @@ class WinogradWeightsConv : public Prepared {
         c_(c),
         threads_(num_threads()),
         grid_(winograd_grid(c.n, c.oh, c.ow)),
-        out_(c.oc, kernels().width) {
+        out_(c.oc) {
     const auto wanted = [&](std::size_t i) { return i >= p.wanted.size() || p.wanted[i]; };
     want_dw_ = wanted(0), want_db_ = wanted(1);
     const std::int64_t width = kernels().width, tiles = grid_.tiles();

@@ -17,12 +17,6 @@ FASTCNN_INLINE Vec load_first(const float* p, int n) {
   return n >= kWidth ? load(p) : n > 0 ? load_n(p, n) : zero();
 }
 
-// conv.cpp
-void conv_row1(const ConvRow& r);
-void conv_row2(const ConvRow& r);
-void conv_outer1(const ConvOuter& o);
-void conv_outer2(const ConvOuter& o);
-
 // conv_memory.cpp
 void conv_patch(const ConvPatch& p);
 void conv_finish(const ConvFinish& f);

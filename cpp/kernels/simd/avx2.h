@@ -27,6 +27,7 @@ FASTCNN_INLINE void stream(float* p, Vec v) { _mm256_stream_ps(p, (__m256)v); }
 FASTCNN_INLINE void stream_fence() { _mm_sfence(); }
 FASTCNN_INLINE Vec broadcast(float x) { return (Vec)_mm256_set1_ps(x); }
 FASTCNN_INLINE Vec fma(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+FASTCNN_INLINE Vec fma_at(const float* p, Vec b, Vec c) { return fma(broadcast(*p), b, c); }
 FASTCNN_INLINE Vec vmax(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
 FASTCNN_INLINE Vec vmin(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 FASTCNN_INLINE Vec reciprocal(Vec x) { return 1.0f / x; }

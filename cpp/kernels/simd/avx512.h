@@ -21,6 +21,11 @@ FASTCNN_INLINE void stream(float* p, Vec v) { _mm512_stream_ps(p, (__m512)v); }
 FASTCNN_INLINE void stream_fence() { _mm_sfence(); }
 FASTCNN_INLINE Vec broadcast(float x) { return (Vec)_mm512_set1_ps(x); }
 FASTCNN_INLINE Vec fma(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+FASTCNN_INLINE Vec fma_at(const float* p, Vec b, Vec c) {
+  // GCC would rather share one broadcast between several uses.
+  __asm__("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(c) : "m"(*p), "v"(b));
+  return c;
+}
 FASTCNN_INLINE Vec vmax(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
 FASTCNN_INLINE Vec vmin(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
 // One Newton step on the 14-bit estimate: a division occupies its unit for 16 cycles.

@@ -35,6 +35,7 @@ FASTCNN_INLINE Vec broadcast(float x) { return (Vec)vdupq_n_f32(x); }
 FASTCNN_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }
+FASTCNN_INLINE Vec fma_at(const float* p, Vec b, Vec c) { return fma(broadcast(*p), b, c); }
 FASTCNN_INLINE Vec vmax(Vec a, Vec b) { return a > b ? a : b; }
 FASTCNN_INLINE Vec vmin(Vec a, Vec b) { return a < b ? a : b; }
 FASTCNN_INLINE Vec reciprocal(Vec x) { return 1.0f / x; }

@@ -27,6 +27,7 @@ FASTCNN_INLINE void stream(float* p, Vec v) { store(p, v); }
 FASTCNN_INLINE void stream_fence() {}
 FASTCNN_INLINE Vec broadcast(float x) { return Vec{x, x, x, x}; }
 FASTCNN_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+FASTCNN_INLINE Vec fma_at(const float* p, Vec b, Vec c) { return fma(broadcast(*p), b, c); }
 FASTCNN_INLINE Vec vmax(Vec a, Vec b) { return a > b ? a : b; }
 FASTCNN_INLINE Vec vmin(Vec a, Vec b) { return a < b ? a : b; }
 FASTCNN_INLINE Vec reciprocal(Vec x) { return 1.0f / x; }

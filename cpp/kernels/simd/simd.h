@@ -10,6 +10,7 @@
 //   stream_fence               orders streamed stores before what follows
 //   broadcast, zero
 //   fma(a, b, c)               a * b + c
+//   fma_at(p, b, c)            the same with *p in all lanes, as a memory operand where there is such a thing
 //   vmax, vmin                 a NaN in the first operand gives the second operand (as on x86)
 //   select(mask, a, b)         mask ? a : b per lane
 //   reciprocal                 1 / x to within 2 ulp
