@@ -98,9 +98,48 @@ FASTCNN_INLINE RowTile row_tile_of(int pixels, Indices<I...>) {
   return tiles[pixels - 1];
 }
 
+// As many input channels as lanes, pixel after pixel: a product of one vector's Winograd tiles. The weights
+// stay in registers.
+constexpr int kSquarePixels = kAccumulators >= 28 ? 8 : 4;
+
+bool is_square(const ConvRow& r) {
+  return r.n_runs == 1 && r.runs[0].length == kWidth && r.in_pixel == kWidth && r.oc == kWidth && !r.bias &&
+         !r.accumulate;
+}
+
+template <int NP>
+FASTCNN_INLINE void square_tile(const Vec (&w)[kWidth], const float* in, float* out, std::ptrdiff_t step) {
+  Vec acc[NP];
+#pragma GCC unroll 16
+  for (int c = 0; c < kWidth; ++c)
+#pragma GCC unroll 8
+    for (int p = 0; p < NP; ++p) {
+      const Vec x = broadcast(in[p * kWidth + c]);
+      acc[p] = c ? fma(x, w[c], acc[p]) : x * w[c];
+    }
+#pragma GCC unroll 8
+  for (int p = 0; p < NP; ++p) store(out + p * step, acc[p]);
+}
+
+void square_row(const ConvRow& r) {
+  Vec w[kWidth];
+#pragma GCC unroll 16
+  for (int c = 0; c < kWidth; ++c) w[c] = load(r.w + c * kWidth);
+  const float* in = r.in + r.runs[0].offset;
+  float* out = r.out;
+  int left = r.pixels;
+  for (; left >= kSquarePixels; left -= kSquarePixels) {
+    square_tile<kSquarePixels>(w, in, out, r.out_pixel);
+    in += kSquarePixels * kWidth;
+    out += kSquarePixels * r.out_pixel;
+  }
+  for (; left > 0; --left, in += kWidth, out += r.out_pixel) square_tile<1>(w, in, out, r.out_pixel);
+}
+
 // Tiles of nearly equal size: the last one is never a sliver.
 template <int NV>
 void row(const ConvRow& r) {
+  if (NV == 1 && is_square(r)) return square_row(r);
   const int tiles = (r.pixels + kTile<NV> - 1) / kTile<NV>;
   int p = 0;
   for (int t = 0; t < tiles; ++t) {
