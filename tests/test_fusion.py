@@ -56,6 +56,8 @@ PATTERNS = {
     "conv-max-overlapping": lambda m, x, p, t: m.max_pool2d(m.conv2d(x, p["w1"], p["b1"], padding=1), 3, 2),
     "conv-max-padded-ceil": lambda m, x, p, t: m.max_pool2d(m.conv2d(x, p["w1"], p["b1"]), 3, 2, 1, True),
     "conv-relu-avg-3x2": lambda m, x, p, t: m.avg_pool2d(m.relu(m.conv2d(x, p["w1"], p["b1"])), (3, 2), (2, 3)),
+    "conv-sigmoid-avg-gaps": lambda m, x, p, t: m.avg_pool2d(m.sigmoid(m.conv2d(x, p["w1"], p["b1"])), 2, 3),
+    "conv-tanh-max-gaps": lambda m, x, p, t: m.max_pool2d(m.tanh(m.conv2d(x, p["w1"], p["b1"])), (2, 1), (3, 2)),
     "conv-strided-relu": lambda m, x, p, t: m.relu(m.conv2d(x, p["w1"], p["b1"], 2, 1)),
     "conv-conv": lambda m, x, p, t: m.conv2d(m.tanh(m.conv2d(x, p["w1"], p["b1"])), p["w2"], p["b2"], padding=1),
     "conv-bn": lambda m, x, p, t: bn(m, m.conv2d(x, p["w1"], padding=1), p, 1, t),

@@ -45,7 +45,8 @@ class Fuser {
     const ValueId y = n.out[0];
     for (const NodeId r : readers(y)) {
       Node& c = node(r);
-      const Role role = c.op->role(c.attrs);
+      Role role = c.op->role(c.attrs);
+      if (role == Role::kActivationGrad) role = Role::kActivationGradAfter;
       if (role == Role::kNone || c.mode != n.mode || !c.fusion.empty() ||
           !n.op->absorbs(role, n.fusion, n.attrs))
         continue;
@@ -102,6 +103,12 @@ class Fuser {
         if (!alone) n.out.push_back(y);
         return true;
       }
+      case Role::kActivationGradAfter:
+        if (!alone || c.in[0] != y || g_.desc(c.in[1]).layout != g_.desc(y).layout) return false;
+        n.fusion.act_grad_after = c.op->activation(c.attrs);
+        n.in.push_back(c.in[1]);
+        n.out[0] = c.out[0];
+        return true;
       default:
         return false;
     }

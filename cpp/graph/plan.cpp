@@ -431,6 +431,8 @@ std::string fused_text(const ops::Fusion& f) {
   if (f.statistics) add("statistics");
   if (f.add) add("add");
   if (f.activation != ops::Activation::kNone) add(kNames[static_cast<int>(f.activation)]);
+  if (f.act_grad_after != ops::Activation::kNone)
+    add(str(kNames[static_cast<int>(f.act_grad_after)], "_grad"));
   if (f.pool.kind != ops::PoolSpec::kNone) add(f.pool.kind == ops::PoolSpec::kMax ? "max_pool" : "avg_pool");
   return s;
 }

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/activation_kind.h"
+
 namespace fastcnn {
 
 // One output row's (or column's) window on the input.
@@ -36,11 +38,12 @@ struct PoolKernels {
   void (*max_rows)(const PoolParams& p, const float* x, float* y, void* index, std::int64_t oh0,
                    std::int64_t oh1);
   void (*average_rows)(const PoolParams& p, const float* x, float* y, std::int64_t oh0, std::int64_t oh1);
-  // One image, input rows [ih0, ih1): each pixel gathers from the windows that hold it, in their order.
-  void (*max_grad_rows)(const PoolParams& p, const float* dy, const void* index, float* dx, std::int64_t ih0,
-                        std::int64_t ih1);
-  void (*average_grad_rows)(const PoolParams& p, const float* dy, float* dx, std::int64_t ih0,
-                            std::int64_t ih1);
+  // One image, input rows [ih0, ih1): each pixel gathers from the windows that hold it, in their order. dx is
+  // multiplied by act'(y), y lying as dx does; windows side by side only, unless act is none.
+  void (*max_grad_rows)(const PoolParams& p, const float* dy, const void* index, Act act, const float* y,
+                        float* dx, std::int64_t ih0, std::int64_t ih1);
+  void (*average_grad_rows)(const PoolParams& p, const float* dy, Act act, const float* y, float* dx,
+                            std::int64_t ih0, std::int64_t ih1);
 };
 
 }  // namespace fastcnn

@@ -47,12 +47,13 @@ enum class Activation : std::uint8_t { kNone, kRelu, kTanh, kSigmoid };
 // What an op is to a neighbour that could absorb it.
 enum class Role : std::uint8_t {
   kNone,
-  kActivation,      // y = f(x), elementwise
-  kAdd,             // y = a + b, equal shapes
-  kPool,            // max or average windows
-  kStatistics,      // batch-norm statistics of x
-  kChannelAffine,   // y = x * scale[c] + shift[c] (batch norm in inference); folded into weights
-  kActivationGrad,  // dx = dy * f'(y), elementwise, inputs (dy, y)
+  kActivation,           // y = f(x), elementwise
+  kAdd,                  // y = a + b, equal shapes
+  kPool,                 // max or average windows
+  kStatistics,           // batch-norm statistics of x
+  kChannelAffine,        // y = x * scale[c] + shift[c] (batch norm in inference); folded into weights
+  kActivationGrad,       // dx = dy * f'(y), elementwise, inputs (dy, y); asked of the op that takes dx
+  kActivationGradAfter,  // the same, asked of the op that makes dy
 };
 
 struct PoolSpec {
@@ -62,7 +63,8 @@ struct PoolSpec {
 };
 
 // What a fused step does besides its own op. Extra inputs and outputs follow the op's own, in this order:
-//   inputs:  [statistics: running_mean, running_var] [add: residual] [act_grad: the activation's output y]
+//   inputs:  [statistics: running_mean, running_var] [add: residual] [act_grad, act_grad_after: the
+//   activation's output y]
 //   outputs: [statistics: mean, rstd] [pool: the value before the pool, if keep_unpooled] [act_grad: masked
 //   dy, if keep_masked]
 struct Fusion {
@@ -74,10 +76,11 @@ struct Fusion {
   Activation activation = Activation::kNone;
   PoolSpec pool;  // output 0 is then the pooled value
   bool keep_unpooled = false;
+  Activation act_grad_after = Activation::kNone;  // output 0 is a gradient that still meets f': out * f'(y)
 
   bool empty() const {
     return act_grad == Activation::kNone && !statistics && !add && activation == Activation::kNone &&
-           pool.kind == PoolSpec::kNone;
+           pool.kind == PoolSpec::kNone && act_grad_after == Activation::kNone;
   }
 };
 
@@ -171,8 +174,8 @@ class OpDef {
     return Activation::kNone;
   }  // roles kActivation(Grad)
   virtual PoolSpec pool(const Attrs& attrs) const { return {}; }  // role kPool; kind kNone: not absorbable
-  // May `role` follow (kActivationGrad: precede, on input 0) this op in one step, after what it absorbed
-  // already?
+  // May `role` follow (kActivationGrad alone: precede, on input 0) this op in one step, after what it
+  // absorbed already?
   virtual bool absorbs(Role role, const Fusion& so_far, const Attrs& attrs) const { return false; }
   // Whether input i is written in place (parameters, running statistics): the node has an effect of its own,
   // runs after everybody recorded before it who reads that input, and is never dropped.

@@ -194,6 +194,9 @@ class PoolBackward : public OpDef {
     return {batched_desc(x)};
   }
   bool batched_input(int) const override { return true; }
+  bool absorbs(Role role, const Fusion& f, const Attrs&) const override {
+    return role == Role::kActivationGradAfter && f.empty();
+  }
   const std::vector<Impl>& implementations() const override {
     static const std::vector<Impl> list = pool_implementations<kOp, PoolDirection::kBackward>();
     return list;

@@ -25,9 +25,15 @@ struct Bound {
   PoolGeometry g;
   std::int64_t channels;  // 0: the geometry's own
   std::int64_t index_bytes;
+  Act act;            // whose gradient follows
+  std::size_t y = 0;  // the input that is its output
 
-  Bound(PoolGeometry geometry, std::int64_t c)
-      : g(std::move(geometry)), channels(c), index_bytes(size_of(index_type(g.kh, g.kw))) {}
+  Bound(const Problem& p, PoolGeometry geometry, std::int64_t c)
+      : g(std::move(geometry)),
+        channels(c),
+        index_bytes(size_of(index_type(g.kh, g.kw))),
+        act(act_of(p.fusion.act_grad_after)),
+        y(p.inputs.size() - 1) {}
   PoolParams params() const {
     return {channels,
             g.ih,
@@ -65,11 +71,12 @@ void pool_image(const Bound& b, const void* const* in, void* const* out, std::in
       k.average_rows(p, at(in[0], x), at(out[0], y), r0, r1);
     }
   } else {
+    const float* const activated = b.act == Act::kNone ? nullptr : at(in[b.y], x);
     if constexpr (kOp == PoolOp::kMax) {
       const void* const index = static_cast<const std::byte*>(in[1]) + y * b.index_bytes;
-      k.max_grad_rows(p, at(in[0], y), index, at(out[0], x), r0, r1);
+      k.max_grad_rows(p, at(in[0], y), index, b.act, activated, at(out[0], x), r0, r1);
     } else {
-      k.average_grad_rows(p, at(in[0], y), at(out[0], x), r0, r1);
+      k.average_grad_rows(p, at(in[0], y), b.act, activated, at(out[0], x), r0, r1);
     }
   }
 }
@@ -77,7 +84,7 @@ void pool_image(const Bound& b, const void* const* in, void* const* out, std::in
 template <PoolOp kOp, PoolDirection kDirection>
 class PoolChannelsLast : public Prepared {
  public:
-  explicit PoolChannelsLast(const Problem& p) : b_(geometry_of<kOp, kDirection>(p), p.inputs[0].shape[1]) {
+  explicit PoolChannelsLast(const Problem& p) : b_(p, geometry_of<kOp, kDirection>(p), p.inputs[0].shape[1]) {
     rows_ = kDirection == PoolDirection::kForward ? b_.g.oh : b_.g.ih;
     strip_ = std::clamp<std::int64_t>(kStripElements * rows_ / std::max<std::int64_t>(1, b_.input_image()), 1,
                                       rows_);
@@ -100,7 +107,7 @@ template <PoolOp kOp, PoolDirection kDirection>
 class PoolInterleaved : public BlockOp {
  public:
   explicit PoolInterleaved(const Problem& p)
-      : BlockOp(p), b_(geometry_of<kOp, kDirection>(p), kernels().width) {
+      : BlockOp(p), b_(p, geometry_of<kOp, kDirection>(p), kernels().width) {
     // The index lies as the values do.
     if (kOp == PoolOp::kMax)
       (kDirection == PoolDirection::kForward ? out_access_[1] : in_access_[1]) = Access::kPerBlock;
@@ -114,13 +121,22 @@ class PoolInterleaved : public BlockOp {
   Bound b_;
 };
 
+template <PoolOp kOp, PoolDirection kDirection, Layout kLayout>
+std::string declines(const Problem& p) {
+  const std::string why = unless_in(p, kLayout);
+  if (!why.empty() || p.fusion.act_grad_after == Activation::kNone) return why;
+  return geometry_of<kOp, kDirection>(p).tiled
+             ? ""
+             : "takes an activation's gradient only where windows do not overlap";
+}
+
 }  // namespace
 
 template <PoolOp kOp, PoolDirection kDirection>
 std::vector<Impl> pool_implementations() {
-  return {{"interleaved", [](const Problem& p) { return unless_in(p, Layout::kInterleaved); },
+  return {{"interleaved", declines<kOp, kDirection, Layout::kInterleaved>,
            prepare<PoolInterleaved<kOp, kDirection>>},
-          {"channels_last", [](const Problem& p) { return unless_in(p, Layout::kNHWC); },
+          {"channels_last", declines<kOp, kDirection, Layout::kNHWC>,
            prepare<PoolChannelsLast<kOp, kDirection>>}};
 }
 

@@ -2,6 +2,7 @@
 // adaptive windows need no code here.
 #include "kernels/pool.h"
 
+#include "kernels/generic/math.h"
 #include "kernels/simd/simd.h"
 
 namespace fastcnn {
@@ -162,14 +163,29 @@ void max_rows(const PoolParams& p, const float* x, float* y, void* index, std::i
 // ---- gradients of windows that lie side by side
 // ------------------------------------------------------------------
 
+// Where the gradient goes: into dx, after the activation before the pooling.
+template <Act kAct>
+struct Sink {
+  const float* y;
+  float* dx;
+
+  template <class Lanes>
+  FASTCNN_INLINE void put(float* at, Vec g, Lanes lanes) const {
+    if constexpr (kAct == Act::kNone)
+      lanes.put(at, g);
+    else
+      lanes.put(at, activate_grad<kAct>(g, lanes.get(y + (at - dx))));
+  }
+};
+
 // Input rows [ih, ih + rows), which lie in one row of windows (or in none): share(window's first value, first
 // tap) gives a functor that makes the vector of pixel (row, column) of the window.
-template <bool kOne, int KH, int KW, class Window>
-FASTCNN_INLINE void spread_rows(const PoolParams& p, float* dx, std::int64_t ih, std::int64_t rows,
+template <bool kOne, int KH, int KW, class Window, class Into>
+FASTCNN_INLINE void spread_rows(const PoolParams& p, Into sink, std::int64_t ih, std::int64_t rows,
                                 const Window& window) {
   const std::int64_t c = kOne ? kWidth : p.c, row = p.iw * c;
   const PoolCover rc = p.row_cover[ih];
-  float* const to = dx + ih * row;
+  float* const to = sink.dx + ih * row;
   if (rc.begin == rc.end) return zero_channels(to, rows * row);
   const auto gap = [&](std::int64_t from, std::int64_t end) {
     for (std::int64_t r = 0; from < end && r < rows; ++r)
@@ -189,31 +205,37 @@ FASTCNN_INLINE void spread_rows(const PoolParams& p, float* dx, std::int64_t ih,
 #pragma GCC unroll 4
         for (int i = 0; i < KH; ++i)
 #pragma GCC unroll 4
-          for (int j = 0; j < KW; ++j) lanes.put(at + i * row + j * c, pixel(tap + i * p.kw + j));
+          for (int j = 0; j < KW; ++j) sink.put(at + i * row + j * c, pixel(tap + i * p.kw + j), lanes);
       } else {
         for (std::int32_t i = 0; i < rows; ++i)
           for (std::int32_t j = 0; j < size_of(w); ++j)
-            lanes.put(at + i * row + j * c, pixel(tap + i * p.kw + j));
+            sink.put(at + i * row + j * c, pixel(tap + i * p.kw + j), lanes);
       }
     });
   }
   gap(iw, p.iw);
 }
 
-template <class Window>
-void spread(const PoolParams& p, float* dx, std::int64_t ih0, std::int64_t ih1, const Window& window) {
+template <class Window, class Into>
+void spread_into(const PoolParams& p, Into sink, std::int64_t ih0, std::int64_t ih1, const Window& window) {
   for (std::int64_t ih = ih0; ih < ih1;) {
     const PoolCover rc = p.row_cover[ih];
     const std::int64_t end = rc.begin == rc.end ? ih + 1 : p.rows[rc.begin].end;
     const std::int64_t rows = (end < ih1 ? end : ih1) - ih;
     if (p.c == kWidth && rows == 2)
-      spread_rows<true, 2, 2>(p, dx, ih, rows, window);
+      spread_rows<true, 2, 2>(p, sink, ih, rows, window);
     else if (p.c == kWidth)
-      spread_rows<true, 0, 0>(p, dx, ih, rows, window);
+      spread_rows<true, 0, 0>(p, sink, ih, rows, window);
     else
-      spread_rows<false, 0, 0>(p, dx, ih, rows, window);
+      spread_rows<false, 0, 0>(p, sink, ih, rows, window);
     ih += rows;
   }
+}
+
+template <class Window>
+void spread(const PoolParams& p, Act act, const float* y, float* dx, std::int64_t ih0, std::int64_t ih1,
+            const Window& window) {
+  with_act(act, [&](auto kind) { spread_into(p, Sink<decltype(kind)::value>{y, dx}, ih0, ih1, window); });
 }
 
 template <class Index>
@@ -301,24 +323,25 @@ FASTCNN_INLINE void each_pixel(const PoolParams& p, float* dx, std::int64_t ih0,
 }
 
 template <class Index>
-void max_grad_with(const PoolParams& p, const float* dy, const Index* index, float* dx, std::int64_t ih0,
-                   std::int64_t ih1) {
-  if (p.tiled) return spread(p, dx, ih0, ih1, MaxWindow<Index>{dy, index});
+void max_grad_with(const PoolParams& p, const float* dy, const Index* index, Act act, const float* y,
+                   float* dx, std::int64_t ih0, std::int64_t ih1) {
+  if (p.tiled) return spread(p, act, y, dx, ih0, ih1, MaxWindow<Index>{dy, index});
   each_pixel(p, dx, ih0, ih1, [&](std::int64_t ih, std::int64_t iw, float* to) {
     each_run<false>(p.c, MaxGather<Index>{p, dy, index, to, ih, iw, p.row_cover[ih], p.col_cover[iw]});
   });
 }
 
-void max_grad_rows(const PoolParams& p, const float* dy, const void* index, float* dx, std::int64_t ih0,
-                   std::int64_t ih1) {
+void max_grad_rows(const PoolParams& p, const float* dy, const void* index, Act act, const float* y,
+                   float* dx, std::int64_t ih0, std::int64_t ih1) {
   if (p.wide_index)
-    max_grad_with(p, dy, (const std::int32_t*)index, dx, ih0, ih1);
+    max_grad_with(p, dy, (const std::int32_t*)index, act, y, dx, ih0, ih1);
   else
-    max_grad_with(p, dy, (const std::uint8_t*)index, dx, ih0, ih1);
+    max_grad_with(p, dy, (const std::uint8_t*)index, act, y, dx, ih0, ih1);
 }
 
-void average_grad_rows(const PoolParams& p, const float* dy, float* dx, std::int64_t ih0, std::int64_t ih1) {
-  if (p.tiled) return spread(p, dx, ih0, ih1, AverageWindow{dy});
+void average_grad_rows(const PoolParams& p, const float* dy, Act act, const float* y, float* dx,
+                       std::int64_t ih0, std::int64_t ih1) {
+  if (p.tiled) return spread(p, act, y, dx, ih0, ih1, AverageWindow{dy});
   each_pixel(p, dx, ih0, ih1, [&](std::int64_t ih, std::int64_t iw, float* to) {
     each_run<false>(p.c, AverageGather{p, dy, to, p.row_cover[ih], p.col_cover[iw]});
   });
