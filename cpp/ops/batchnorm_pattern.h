@@ -34,7 +34,7 @@ struct Pattern {
         floats(total),
         row(period * kernels().width),
         rows(total / row),
-        groups(std::max(std::clamp<std::int64_t>(rows / 32, 1, kMaxGroups), rows / kGroupRows)) {}
+        groups(std::max(std::clamp<std::int64_t>(rows / 32, 1, 32), rows / kGroupRows)) {}
   std::int64_t group_begin(std::int64_t g) const { return rows * g / groups; }
   std::int64_t group_rows(std::int64_t g) const { return group_begin(g + 1) - group_begin(g); }
   // Elementwise passes: items of about 64 KB, whole periods each.

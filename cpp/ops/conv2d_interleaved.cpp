@@ -237,22 +237,8 @@ class InterleavedBackwardWeights final : public BlockOp {
   }
 
   void finish(const std::byte* partials, std::int64_t groups, void* const* out) const override {
-    const std::int64_t total = weights() + params_.oc, chunk = 4096;
-    const std::size_t stride = align64(partial_bytes());
-    const auto add = [&](std::int64_t item, int) {
-      for (std::int64_t i = item * chunk; i < std::min(total, (item + 1) * chunk); ++i) {
-        const bool bias = i >= weights();
-        if (bias ? !want_db_ : !want_dw_) continue;
-        float s = 0;
-        for (std::int64_t g = 0; g < groups; ++g)
-          s += reinterpret_cast<const float*>(partials + static_cast<std::size_t>(g) * stride)[i];
-        if (bias)
-          floats(out[1])[i - weights()] = s;
-        else
-          floats(out[0])[i] = s;
-      }
-    };
-    parallel_for((total + chunk - 1) / chunk, add);
+    if (want_dw_) add_groups(partials, groups, 0, weights(), floats(out[0]));
+    if (want_db_) add_groups(partials, groups, weights(), params_.oc, floats(out[1]));
   }
 
   std::string detail() const override {
@@ -262,6 +248,23 @@ class InterleavedBackwardWeights final : public BlockOp {
 
  private:
   std::int64_t weights() const { return params_.groups * group_; }
+
+  // to[i] = sum over groups of number first + i, in order; slice by slice, so that the inner loop is along
+  // memory.
+  void add_groups(const std::byte* partials, std::int64_t groups, std::int64_t first, std::int64_t count,
+                  float* to) const {
+    constexpr std::int64_t kSlice = 512;
+    const std::size_t stride = align64(partial_bytes());
+    parallel_for(ceil_div(count, kSlice), [&](std::int64_t item, int) {
+      const std::int64_t begin = item * kSlice, n = std::min(kSlice, count - begin);
+      std::fill_n(to + begin, n, 0.0f);
+      for (std::int64_t g = 0; g < groups; ++g) {
+        const auto* part =
+            reinterpret_cast<const float*>(partials + static_cast<std::size_t>(g) * stride) + first + begin;
+        for (std::int64_t i = 0; i < n; ++i) to[begin + i] += part[i];
+      }
+    });
+  }
 
   ConvParams params_;
   bool want_dw_, want_db_;
