@@ -42,7 +42,8 @@ Tensor wrap(const py::array& a) {
 DType dtype_from(const py::dtype& d) {
   for (const DType t : {DType::kFloat32, DType::kInt64, DType::kInt32, DType::kUInt8})
     if (d.equal(dtype_of(t))) return t;
-  throw TypeError(str("expected an array of float32, int64, int32 or uint8, got ", std::string(py::str(d))));
+  throw TypeError(
+      str("expected an array of float32, int64, int32 or uint8, got ", std::string(py::str(py::handle(d)))));
 }
 
 Tensor tensor_from(const py::object& o) {
