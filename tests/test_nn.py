@@ -245,6 +245,28 @@ def test_dlpack_both_ways_without_a_copy() -> None:
     assert ours.numpy()[2] == 5
 
 
+def test_dlpack_of_owners_without_a_read_only_flag() -> None:
+    """NumPy marks what they give as read-only."""
+
+    class Unversioned:
+        def __init__(self, tensor) -> None:
+            self.tensor = tensor
+
+        def __dlpack__(self, stream=None):
+            return self.tensor.__dlpack__()
+
+        def __dlpack_device__(self):
+            return self.tensor.__dlpack_device__()
+
+    owner = fastcnn.Tensor(np.zeros(3, np.float32))
+    fastcnn.from_dlpack(Unversioned(owner)).numpy()[1] = 5
+    assert owner.numpy().tolist() == [0, 5, 0]
+    closed = np.zeros(3, np.float32)
+    closed.flags.writeable = False
+    with pytest.raises((ValueError, BufferError)):
+        fastcnn.from_dlpack(closed)
+
+
 def test_tensor_is_aligned_and_checked() -> None:
     for n in (1, 5, 100):
         t = fastcnn.Tensor(np.ones((n, 3), np.int64))

@@ -56,11 +56,11 @@ Tensor tensor_from(const py::object& o) {
   return wrap(a);
 }
 
-Tensor tensor_view(const py::object& o, const char* what) {
+Tensor tensor_view(const py::object& o, const char* what, bool trust) {
   if (!py::isinstance<py::array>(o))
     throw TypeError(str(what, ": expected a NumPy array, got ", type_name(o)));
   const py::array a = py::reinterpret_borrow<py::array>(o);
-  if (!(a.flags() & py::array::c_style) || !a.writeable())
+  if (!(a.flags() & py::array::c_style) || !(trust || a.writeable()))
     throw ValueError(str(what, ": expected a writable C-contiguous array: it is updated in place"));
   return wrap(a);
 }
@@ -148,8 +148,9 @@ void bind_tensor(py::module_& m) {
       .def("__repr__",
            [](const Tensor& t) { return str("Tensor(", t.shape(), ", ", name_of(t.dtype()), ")"); });
   m.def(
-      "tensor_view", [](const py::array& a) { return tensor_view(a, "tensor_view"); }, py::arg("array"),
-      "A Tensor over the array's own memory.");
+      "tensor_view", [](const py::array& a, bool trust) { return tensor_view(a, "tensor_view", trust); },
+      py::arg("array"), py::arg("trust") = false,
+      "A Tensor over the array's own memory; trust: it may be written although the array says otherwise.");
 }
 
 }  // namespace fastcnn::bindings

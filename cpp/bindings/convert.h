@@ -14,8 +14,9 @@ namespace py = pybind11;
 // Memory of `a` without a copy when it is C-contiguous, else a copy; None gives an undefined tensor.
 // TypeError for element types the core does not have.
 Tensor tensor_from(const py::object& a);
-// As tensor_from, but never a copy: ValueError when `a` is not a writable C-contiguous array.
-Tensor tensor_view(const py::object& a, const char* what);
+// As tensor_from, but never a copy: ValueError when `a` is not a writable C-contiguous array. trust: it may
+// be written, whatever its flag says.
+Tensor tensor_view(const py::object& a, const char* what, bool trust = false);
 // The tensor's own memory; it lives as long as the array does.
 py::array array_view(const Tensor& t);
 ops::Attrs attrs_from(const py::dict& d);

@@ -58,4 +58,17 @@ def from_dlpack(array: Any) -> Any:
     ValueError
         The array is not contiguous or not writable.
     """
-    return _core.tensor_view(np.from_dlpack(array))
+    view = np.from_dlpack(array)
+    # NumPy marks what comes without a read-only flag as read-only: all before 2.1, unversioned capsules since.
+    flagged = isinstance(array, np.ndarray) or (
+        np.lib.NumpyVersion(np.__version__) >= "2.1.0" and _is_versioned(array)
+    )
+    return _core.tensor_view(view, trust=not flagged)
+
+
+def _is_versioned(array: Any) -> bool:
+    """Whether the array's owner speaks DLPack 1, which says if it may be written."""
+    try:
+        return "versioned" in repr(array.__dlpack__(max_version=(1, 0)))
+    except TypeError:
+        return False
