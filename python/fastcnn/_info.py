@@ -58,12 +58,11 @@ def from_dlpack(array: Any) -> Any:
     ValueError
         The array is not contiguous or not writable.
     """
-    view = np.from_dlpack(array)
+    if isinstance(array, np.ndarray):
+        return _core.tensor_view(array)
     # NumPy marks what comes without a read-only flag as read-only: all before 2.1, unversioned capsules since.
-    flagged = isinstance(array, np.ndarray) or (
-        np.lib.NumpyVersion(np.__version__) >= "2.1.0" and _is_versioned(array)
-    )
-    return _core.tensor_view(view, trust=not flagged)
+    flagged = np.lib.NumpyVersion(np.__version__) >= "2.1.0" and _is_versioned(array)
+    return _core.tensor_view(np.from_dlpack(array), trust=not flagged)
 
 
 def _is_versioned(array: Any) -> bool:
