@@ -10,7 +10,7 @@ import pytest
 from oracles import WINOGRAD_ERROR, check_op
 from plans import run_plan
 
-from fastcnn import _core
+from fastcnn import _core, functional
 from fastcnn import reference as ref
 
 # name: (x, weight, stride, padding, groups)
@@ -226,3 +226,25 @@ def test_nan_reaches_what_it_touches_and_no_more(rng):
     for _ in every_isa():
         (y,) = _core.run("conv2d", [x, w], dict(padding=1, implementation="direct"), layout="nhwc")
         assert (np.isnan(y) == want).all()
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("images", [1, 3])
+def test_winograd_with_as_many_channels_as_lanes(isa: str, images: int) -> None:
+    """Its products keep their weights in registers; tiles in eights and alone."""
+    before = _core.isa()
+    _core.select_isa(isa)
+    try:
+        c = _core.vector_width()
+        rng = np.random.default_rng(c + images)
+        x = rng.standard_normal((images, c, 13, 10)).astype(np.float32)
+        w = rng.standard_normal((c, c, 3, 3)).astype(np.float32)
+        way = {"padding": 1, "layout": "nhwc", "implementation": "winograd4x4"}
+        y = functional.conv2d(x, w, **way)
+        dx, _, _ = functional.conv2d_backward(y, x, w, **way)
+    finally:
+        _core.select_isa(before)
+    want = ref.conv2d(x, w, padding=1)
+    want_dx, _, _ = ref.conv2d_backward(y, x, w, padding=1)
+    for got, right in ((y, want), (dx, want_dx)):
+        assert np.linalg.norm(got - right) < 1e-5 * np.linalg.norm(right)
