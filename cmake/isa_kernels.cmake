@@ -1,9 +1,9 @@
-# Compiles cpp/kernels/generic/*.cpp once per instruction set: the only place with -m flags.
+# Compiles cpp/kernels/generic/ once per instruction set: the only place with -m flags.
 # Each compilation sees FASTCNN_ISA (the namespace it fills) and picks its header in kernels/simd/.
 # No link-time optimisation here: inlined kernel code must not leak into code that runs on every CPU.
 
 function(fastcnn_add_isa name)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cpp/kernels/generic/*.cpp)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cpp/kernels/generic/*.cpp)
   add_library(kernels_${name} OBJECT ${sources} ${CMAKE_CURRENT_SOURCE_DIR}/cpp/kernels/isa/${name}.cpp)
   string(TOUPPER ${name} upper)
   target_include_directories(kernels_${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cpp)

@@ -16,7 +16,12 @@ and timings.
 The formulas stand in :mod:`fastcnn.reference`; where frameworks differ, see docs/semantics.md.
 """
 
-from fastcnn.functional.activation import (
+from fastcnn.functional.conv import conv2d, conv2d_backward
+from fastcnn.functional.linear import linear, linear_backward
+from fastcnn.functional.loss import cross_entropy, cross_entropy_backward
+from fastcnn.functional.norm import batch_norm, batch_norm_backward
+from fastcnn.functional.optim import sgd_step
+from fastcnn.functional.pointwise import (
     relu,
     relu_backward,
     sigmoid,
@@ -26,11 +31,6 @@ from fastcnn.functional.activation import (
     tanh,
     tanh_backward,
 )
-from fastcnn.functional.conv import conv2d, conv2d_backward
-from fastcnn.functional.linear import linear, linear_backward
-from fastcnn.functional.loss import cross_entropy, cross_entropy_backward
-from fastcnn.functional.norm import batch_norm, batch_norm_backward
-from fastcnn.functional.optim import sgd_step
 from fastcnn.functional.pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,

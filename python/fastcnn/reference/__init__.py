@@ -8,7 +8,14 @@ All images are ``(N, C, H, W)``: batch, channels, height, width. ``dy`` is the g
 respect to an output ``y``; a backward function returns the gradients of the inputs, in their order.
 """
 
-from .activation import (
+from .conv import conv2d, conv2d_backward
+from .geometry import output_size, padding4
+from .init import fans, he_normal_std, he_uniform_bound, xavier_normal_std, xavier_uniform_bound
+from .linear import linear, linear_backward
+from .loss import correct, cross_entropy, cross_entropy_backward
+from .norm import batch_norm, batch_norm_backward, batch_norm_stats
+from .optim import sgd_step
+from .pointwise import (
     relu,
     relu_backward,
     sigmoid,
@@ -18,13 +25,6 @@ from .activation import (
     tanh,
     tanh_backward,
 )
-from .conv import conv2d, conv2d_backward
-from .geometry import output_size, padding4
-from .init import fans, he_normal_std, he_uniform_bound, xavier_normal_std, xavier_uniform_bound
-from .linear import linear, linear_backward
-from .loss import correct, cross_entropy, cross_entropy_backward
-from .norm import batch_norm, batch_norm_backward, batch_norm_stats
-from .optim import sgd_step
 from .pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,

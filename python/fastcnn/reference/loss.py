@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .activation import softmax
 from .geometry import Array
+from .pointwise import softmax
 
 Labels = npt.NDArray[np.int64]
 

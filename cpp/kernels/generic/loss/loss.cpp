@@ -1,0 +1,203 @@
+// Softmax and cross-entropy. Logits are shifted by their largest before exp; a NaN or infinite logit reaches
+// the loss. Rows: vectors run over the classes of one sample. Blocks: vectors run over the samples of one
+// class.
+#include "kernels/generic/loss/loss.h"
+
+#include "kernels/generic/math.h"
+
+namespace fastcnn {
+namespace FASTCNN_ISA {
+namespace {
+
+IVec lane_index() {
+  std::int32_t lanes[kWidth];
+  for (int i = 0; i < kWidth; ++i) lanes[i] = i;
+  IVec v;
+  __builtin_memcpy(&v, lanes, sizeof v);
+  return v;
+}
+
+struct Row {  // one sample's logits, in vectors with a tail
+  const float* x;
+  std::int64_t classes;
+
+  template <class F>
+  FASTCNN_INLINE void each(F&& f) const {  // f(offset, vector, lanes)
+    std::int64_t c = 0;
+    for (; c + kWidth <= classes; c += kWidth) f(c, load(x + c), kWidth);
+    if (c < classes) f(c, load_n(x + c, (int)(classes - c)), (int)(classes - c));
+  }
+};
+
+float row_max(const Row& row, IVec lane) {
+  Vec m = broadcast(-__builtin_inff());
+  const Vec lowest = m;
+  row.each([&](std::int64_t, Vec v, int n) { m = vmax(m, n == kWidth ? v : select(lane < n, v, lowest)); });
+  return reduce_max(m);
+}
+
+// exp(x - m) to e (if not null); returns the sum.
+float row_exp(const Row& row, float m, float* e, IVec lane) {
+  Vec sum = zero();
+  const Vec shift = broadcast(m);
+  row.each([&](std::int64_t c, Vec v, int n) {
+    const Vec t = vexp(v - shift);
+    if (n == kWidth) {
+      sum += t;
+      if (e) store(e + c, t);
+    } else {
+      sum += select(lane < n, t, zero());
+      if (e) store_n(e + c, t, n);
+    }
+  });
+  return reduce_add(sum);
+}
+
+float log_of(float x) {
+  float t[kWidth];
+  store(t, vlog(broadcast(x)));
+  return t[0];
+}
+
+void scale_row(float* y, std::int64_t n, float factor) {
+  const Vec f = broadcast(factor);
+  std::int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) store(y + i, load(y + i) * f);
+  if (i < n) store_n(y + i, load_n(y + i, (int)(n - i)) * f, (int)(n - i));
+}
+
+// A sum over many classes in two levels: one running sum would lose a digit by a thousand terms.
+struct LongSum {
+  Vec part = {}, whole = {};
+  FASTCNN_INLINE void add(Vec v, std::int64_t c) {
+    part += v;
+    if ((c & 31) == 31) whole += part, part = zero();
+  }
+  FASTCNN_INLINE Vec total() const { return whole + part; }
+};
+
+// Largest logit of each sample of a block, and the first class that has it.
+FASTCNN_INLINE Vec block_max(const float* x, std::int64_t classes, IVec* first) {
+  Vec m = load(x);
+  IVec best = {};
+  for (std::int64_t c = 1; c < classes; ++c) {
+    const Vec v = load(x + c * kWidth);
+    best = select(v > m, IVec{} + (std::int32_t)c, best);
+    m = vmax(m, v);
+  }
+  *first = best;
+  return m;
+}
+
+}  // namespace
+
+void softmax_rows(const float* x, float* y, std::int64_t rows, std::int64_t classes) {
+  const IVec lane = lane_index();
+  for (std::int64_t r = 0; r < rows; ++r, x += classes, y += classes) {
+    const Row row{x, classes};
+    const float sum = row_exp(row, row_max(row, lane), y, lane);
+    scale_row(y, classes, 1.0f / sum);
+  }
+}
+
+void softmax_block(const float* x, float* y, std::int64_t classes) {
+  IVec first;
+  const Vec m = block_max(x, classes, &first);
+  LongSum sum;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const Vec e = vexp(load(x + c * kWidth) - m);
+    sum.add(e, c);
+    store(y + c * kWidth, e);
+  }
+  const Vec factor = 1.0f / sum.total();
+  for (std::int64_t c = 0; c < classes; ++c) store(y + c * kWidth, load(y + c * kWidth) * factor);
+}
+
+// dx = y (dy - sum(dy y))
+void softmax_grad_rows(const float* dy, const float* y, float* dx, std::int64_t rows, std::int64_t classes) {
+  for (std::int64_t r = 0; r < rows; ++r, dy += classes, y += classes, dx += classes) {
+    Vec dot = zero();
+    const Row grad{dy, classes};
+    grad.each([&](std::int64_t c, Vec v, int n) {
+      dot = fma(v, n == kWidth ? load(y + c) : load_n(y + c, n), dot);
+    });
+    const Vec mean = broadcast(reduce_add(dot));
+    grad.each([&](std::int64_t c, Vec v, int n) {
+      if (n == kWidth)
+        store(dx + c, load(y + c) * (v - mean));
+      else
+        store_n(dx + c, load_n(y + c, n) * (v - mean), n);
+    });
+  }
+}
+
+void softmax_grad_block(const float* dy, const float* y, float* dx, std::int64_t classes) {
+  LongSum sum;
+  for (std::int64_t c = 0; c < classes; ++c) sum.add(load(dy + c * kWidth) * load(y + c * kWidth), c);
+  const Vec dot = sum.total();
+  for (std::int64_t c = 0; c < classes; ++c)
+    store(dx + c * kWidth, load(y + c * kWidth) * (load(dy + c * kWidth) - dot));
+}
+
+void cross_entropy_rows(CrossEntropyArgs& a) {
+  const IVec lane = lane_index();
+  for (std::int64_t s = 0; s < a.samples; ++s) {
+    const Row row{a.logits + s * a.classes, a.classes};
+    float* const d = a.dlogits ? a.dlogits + s * a.classes : nullptr;
+    const float m = row_max(row, lane), sum = row_exp(row, m, d, lane);
+    const std::int64_t label = a.labels[s];
+    const bool known = label >= 0 && label < a.classes;
+    const float at_label = known ? row.x[label] : __builtin_nanf("");
+    a.loss += (double)log_of(sum) + ((double)m - (double)at_label);
+    bool hit = known && at_label == m;
+    for (std::int64_t c = 0; hit && c < label; ++c) hit = row.x[c] != m;
+    a.correct += hit;
+    if (!d) continue;
+    scale_row(d, a.classes, 1.0f / sum);
+    if (known) d[label] -= 1.0f;
+    if (a.scale != 1.0f) scale_row(d, a.classes, a.scale);
+  }
+}
+
+void cross_entropy_block(CrossEntropyArgs& a) {
+  std::int32_t label_of[kWidth];
+  for (int i = 0; i < kWidth; ++i) {
+    const bool known = i < a.samples && a.labels[i] >= 0 && a.labels[i] < a.classes;
+    label_of[i] = known ? (std::int32_t)a.labels[i] : -1;
+  }
+  IVec label, first;
+  __builtin_memcpy(&label, label_of, sizeof label);
+  const IVec keep = lane_index() < (std::int32_t)a.samples;
+  const Vec m = block_max(a.logits, a.classes, &first), one = broadcast(1.0f);
+  LongSum exps;
+  Vec at_label = zero();
+  for (std::int64_t c = 0; c < a.classes; ++c) {
+    const Vec x = load(a.logits + c * kWidth), e = vexp(x - m);
+    exps.add(e, c);
+    at_label = select(label == (std::int32_t)c, x, at_label);
+    if (a.dlogits) store(a.dlogits + c * kWidth, e);
+  }
+  const Vec sum = exps.total();
+  if (a.dlogits) {
+    const Vec factor = one / sum, scale = broadcast(a.scale);
+    for (std::int64_t c = 0; c < a.classes; ++c) {
+      float* const d = a.dlogits + c * kWidth;
+      const Vec p = load(d) * factor, hot = select(label == (std::int32_t)c, one, zero());
+      store(d, bits(bits((p - hot) * scale) & keep));
+    }
+  }
+  float log_sum[kWidth], top[kWidth], own[kWidth];
+  std::int32_t best[kWidth];
+  store(log_sum, vlog(sum));
+  store(top, m);
+  store(own, at_label);
+  __builtin_memcpy(best, &first, sizeof best);
+  for (int i = 0; i < a.samples; ++i) {
+    const double own_logit = label_of[i] < 0 ? (double)__builtin_nanf("") : (double)own[i];
+    a.loss += (double)log_sum[i] + ((double)top[i] - own_logit);
+    a.correct += best[i] == label_of[i];
+  }
+}
+
+}  // namespace FASTCNN_ISA
+}  // namespace fastcnn
