@@ -23,18 +23,10 @@ MODES = ("eager", "channels_last")
 
 _CHILD = """
 import resource, sys
-import numpy as np
-from {package} import peers
+from {package} import peers, train
 name, batch, who = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-import fastcnn
-from fastcnn.nn.engine import TrainingStep
-rng = np.random.default_rng(0)
-x = rng.standard_normal((batch, *peers.NETS[name][1])).astype(np.float32)
-y = rng.integers(0, 10, batch)
-model = fastcnn.models.create(name)
+model, x, y, step = train.ours(name, batch)
 if who == "fastcnn":
-    optimizer = fastcnn.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    step = TrainingStep(model, optimizer, fastcnn.nn.CrossEntropyLoss())
     run = lambda: step.step(x, y)
 else:
     small = peers.TorchTraining(name, who, model.state_dict(), x[:2], y[:2], 1e-3)

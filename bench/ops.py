@@ -58,15 +58,15 @@ class OneOp:
         if op in ("conv2d", "linear"):
             ids.append(None)
         outputs = graph.record(op, ids, attrs, op, "")
-        self.plan = _core.Plan(graph, outputs[:1], [], layout)
+        self.plan = _core.Plan(graph, outputs[:1], layout)
         at = [i for i, s in enumerate(self.plan.steps) if s["op"] == op]
         self.at, self.step = at[0], self.plan.steps[at[0]]
 
     def result(self) -> np.ndarray:
-        return self.plan.run(0, self.inputs)[0]
+        return self.plan.run(self.inputs)[0]
 
     def seconds(self) -> float:
-        return self.plan.time(0, self.inputs)[self.at]
+        return self.plan.start().time(0, self.inputs)[self.at]
 
 
 def error(got: np.ndarray, want: np.ndarray) -> float:
@@ -83,18 +83,13 @@ def _torch_conv(
         return {}
     torch.set_num_threads(_core.get_num_threads())
     out: dict[str, Callable[[], None]] = {}
+    mask = [direction == "backward data", direction == "backward weights", False]
     for name, fmt in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
         tx, tw, ty = (torch.from_numpy(a).contiguous(memory_format=fmt) for a in (x, w, dy))
-        masks = {
-            "forward": None,
-            "backward data": [True, False, False],
-            "backward weights": [False, True, False],
-        }
-        mask = masks[direction]
 
-        def run(tx: Any = tx, tw: Any = tw, ty: Any = ty, mask: Any = mask) -> None:
+        def run(tx: Any = tx, tw: Any = tw, ty: Any = ty) -> None:
             with torch.no_grad():
-                if mask is None:
+                if direction == "forward":
                     torch.nn.functional.conv2d(tx, tw, None, stride, padding)
                 else:
                     torch.ops.aten.convolution_backward(
@@ -114,38 +109,27 @@ def convolution(
     w = (rng.standard_normal((oc, ic, k, k)) / np.sqrt(ic * k * k)).astype(np.float32)
     out = (size + 2 * padding - k) // stride + 1
     dy = rng.standard_normal((n, oc, out, out)).astype(np.float32)
-    attrs: dict[str, Any] = {
-        "stride": [stride] * 2,
-        "padding": [padding] * 4,
-        "dilation": [1, 1],
-        "groups": 1,
-    }
+    attrs = {"stride": [stride] * 2, "padding": [padding] * 4, "dilation": [1, 1], "groups": 1}
     if implementation != "auto":
         attrs["implementation"] = implementation
     geometry = {"stride": stride, "padding": padding}
-    if direction == "forward":
-        ours = OneOp("conv2d", [x, w], [True, False], attrs, "nhwc")
-        check = lambda: reference.conv2d(x, w, None, **geometry)  # noqa: E731
-    else:
-        check = lambda: reference.conv2d_backward(dy, x, w, **geometry)  # noqa: E731
-        if direction == "backward data":
-            ours = OneOp(
-                "conv2d_backward_data", [dy, w], [True, False], {**attrs, "input_size": [size] * 2}, "nhwc"
-            )
-        else:
-            ours = OneOp(
-                "conv2d_backward_weights", [x, dy], [True, True], {**attrs, "kernel_size": [k] * 2}, "nhwc"
-            )
-    want = check()
-    if direction != "forward":
-        want = want[0 if direction == "backward data" else 1]
-    wrong = error(ours.result(), want)
+    backward = lambda: reference.conv2d_backward(dy, x, w, **geometry)  # noqa: E731
+    ways: dict[str, Any] = {  # op, operands, which vary, its own attribute; the reference, which of its results
+        "forward": ("conv2d", [x, w], [True, False], {}, lambda: [reference.conv2d(x, w, None, **geometry)], 0),
+        "backward data": (
+            "conv2d_backward_data", [dy, w], [True, False], {"input_size": [size] * 2}, backward, 0,
+        ),
+        "backward weights": (
+            "conv2d_backward_weights", [x, dy], [True, True], {"kernel_size": [k] * 2}, backward, 1,
+        ),
+    }  # fmt: skip
+    op, operands, vary, own, check, result = ways[direction]
+    ours = OneOp(op, operands, vary, {**attrs, **own}, "nhwc")
+    wrong = error(ours.result(), check()[result])
     if not wrong < 1e-4:
         raise RuntimeError(f"{name} {direction} {implementation}: relative error {wrong:.1e}")
-    contenders: dict[str, Any] = {
-        "fastcnn": ours.seconds,
-        **_torch_conv(direction, x, w, dy, stride, padding),
-    }
+    contenders: dict[str, Any] = {"fastcnn": ours.seconds}
+    contenders |= _torch_conv(direction, x, w, dy, stride, padding)
     if numpy:
         contenders["numpy"] = lambda: check() is None and None
     seconds = alternate(contenders, rounds)

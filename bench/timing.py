@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fastcnn import _core
+from fastcnn.plan import aligned
 
-Contender = Callable[
-    [], float | None
-]  # does the work once; returns its own seconds, or None to be timed from outside
+# Does the work once; returns its own seconds, or None to be timed from outside.
+Contender = Callable[[], float | None]
 
 
 def fma_peak(rounds: int = 5) -> float:
@@ -81,11 +81,4 @@ def table(rows: list[dict[str, Any]], columns: list[tuple[str, str, str]]) -> st
     cells = [[h for _, h, _ in columns]]
     for row in rows:
         cells.append(["-" if row.get(k) is None else format(row[k], f) for k, _, f in columns])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    out = []
-    for line in cells:
-        parts = [
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        out.append("  ".join(parts).rstrip())
-    return "\n".join(out)
+    return "\n".join(aligned(cells, right=len(columns) - 1))

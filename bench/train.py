@@ -28,18 +28,22 @@ COLUMNS = [
 ]
 
 
+def ours(name: str, batch: int, layout: str = "auto") -> tuple[fastcnn.nn.Module, Any, Any, TrainingStep]:
+    """Model, images, labels, and fastcnn's training step on them."""
+    fastcnn.manual_seed(0)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, *NETS[name][1])).astype(np.float32)
+    y = rng.integers(0, 10, batch)
+    model = fastcnn.models.create(name)
+    optimizer = fastcnn.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    return model, x, y, TrainingStep(model, optimizer, fastcnn.nn.CrossEntropyLoss(), layout)
+
+
 def run_case(
     name: str, batch: int, modes: tuple[str, ...], rounds: int, layout: str = "auto"
 ) -> dict[str, Any]:
-    fastcnn.manual_seed(0)
-    rng = np.random.default_rng(0)
-    shape = NETS[name][1]
-    x = rng.standard_normal((batch, *shape)).astype(np.float32)
-    y = rng.integers(0, 10, batch)
-    model = fastcnn.models.create(name)
+    model, x, y, step = ours(name, batch, layout)
     state = model.state_dict()
-    optimizer = fastcnn.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    step = TrainingStep(model, optimizer, fastcnn.nn.CrossEntropyLoss(), layout)
     flops = sum(s["flops"] for s in step.training_plan(x.shape).steps)
     losses = [step.step(x, y)[0] for _ in range(3)]
 
@@ -57,18 +61,18 @@ def run_case(
             raise RuntimeError(f"{name} batch {batch}: losses differ: fastcnn {losses}, PyTorch {mode} {got}")
         contenders[mode] = lambda peer=peer: peer.step() and None
     seconds = alternate(contenders, rounds)
-    ours = seconds.pop("fastcnn")
+    mine = seconds.pop("fastcnn")
     row: dict[str, Any] = {
         "name": f"{name} b{batch}",
-        "fastcnn_ms": ours * 1e3,
-        "images_per_second": batch / ours,
-        "gflops": flops / ours / 1e9,
-        "peak_share": flops / ours / fma_peak(),
+        "fastcnn_ms": mine * 1e3,
+        "images_per_second": batch / mine,
+        "gflops": flops / mine / 1e9,
+        "peak_share": flops / mine / fma_peak(),
         "all_torch_ms": {k: v * 1e3 for k, v in seconds.items()},
     }
     if seconds:
         best = min(seconds, key=lambda k: seconds[k])
-        row |= {"torch_ms": seconds[best] * 1e3, "torch_mode": best, "ratio": seconds[best] / ours}
+        row |= {"torch_ms": seconds[best] * 1e3, "torch_mode": best, "ratio": seconds[best] / mine}
     return row
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from graphs import make_plan, run_once
 
 from fastcnn import _core
 
@@ -25,11 +26,10 @@ def run_plan(
     ids = [g.input(list(a.shape), a.dtype.name) for a in inputs]
     ids += [g.tensor(_core.Tensor(a)) for a in parameters]
     outputs = record(FirstOutput(g), *ids)
-    plan = _core.Plan(g, outputs if isinstance(outputs, list) else [outputs], [], layout)
+    plan = make_plan(g, outputs if isinstance(outputs, list) else [outputs], layout)
     for _ in range(times - 1):
-        plan.run(0, {i: np.full_like(a, np.nan) for i, a in enumerate(inputs)})
-    result = plan.run(0, dict(enumerate(inputs)))
-    return [np.array(result[i]) for i in range(plan.output_count)], plan.steps
+        run_once(plan, [np.full_like(a, np.nan) for a in inputs])
+    return run_once(plan, inputs), plan.steps
 
 
 class FirstOutput:

@@ -164,8 +164,8 @@ def test_patterns(name, shape):
                 _core.set_num_threads(threads)
                 net = Net(pattern, {n: params[n] for n in params.names})
                 run = ForwardBackward(net, [x.shape], layout)
-                y, where = run.forward([x]), f"{isa} {layout} {threads} threads"
-                dx = run.backward(dy, False)
+                (y, ticket), where = run.forward([x]), f"{isa} {layout} {threads} threads"
+                dx = run.backward(ticket, dy, False)
                 assert y.shape == want.shape and relative(y, want) < error, where
                 grads = {"x": dx, **{n: getattr(net, n).grad for n in used}}
                 for k, (v, slope) in slopes.items():
@@ -175,9 +175,9 @@ def test_patterns(name, shape):
                 results.append(b"".join([y.tobytes(), *[g.tobytes() for g in grads.values()]]))
                 net.load_state_dict({n: params[n] for n in params.names})
                 net.eval()
-                assert relative(Inference(net, [x.shape], layout).forward([x]), want_inference) < 2 * error, (
-                    where
-                )
+                assert (
+                    relative(Inference(net, [x.shape], layout).forward([x])[0], want_inference) < 2 * error
+                ), where
             assert results[0] == results[1], f"{isa} {layout}: threads change the result"
 
 
@@ -190,5 +190,5 @@ def test_nan_passes_through_inference(layout, isa):
     x[1, 2, 3, 3] = np.nan
     for kernel in (2, 3, (2, 3)):
         net = nn.Sequential(nn.MaxPool2d(kernel)).eval()
-        y = Inference(net, [x.shape], layout).forward([x])
+        y = Inference(net, [x.shape], layout).forward([x])[0]
         assert np.array_equal(y, F.max_pool2d(x, kernel), equal_nan=True) and np.isnan(y).sum() == 1

@@ -55,7 +55,7 @@ def test_an_op_in_another_layout_sees_the_same_pixels(shape, layout, rng):
         assert np.array_equal(y, x[:, :, ::2, ::3])
         (flat,) = _core.run("flatten", [x], {}, layout)
         assert np.array_equal(flat, x.reshape(len(x), int(np.prod(shape[1:]))))
-        (back,) = _core.run("unflatten", [flat], {"chw": list(shape[1:])}, layout)
+        (back,) = _core.run("unflatten", [flat], {"shape": list(shape[1:])}, layout)
         assert np.array_equal(back, x)
 
 

@@ -98,8 +98,8 @@ def test_both_layouts_agree(name: str, n: int, isa: str) -> None:
             s["layout"] for s in run.plan.steps if s["op"].startswith("conv2d") and "weights" not in s["op"]
         }
         assert layouts == {layout}
-        y = run.forward([x])
-        dx = run.backward(dy, False)
+        y, ticket = run.forward([x])
+        dx = run.backward(ticket, dy, False)
         results[layout] = (
             y,
             dx,
@@ -118,11 +118,11 @@ def test_inference_folds_batch_norm(name: str) -> None:
     for _ in range(3):
         step.step(x, labels)
     model.eval()
-    unfolded = ForwardBackward(model, [x.shape], "nhwc").forward([x])
+    unfolded = ForwardBackward(model, [x.shape], "nhwc").forward([x])[0]
     for layout in ("nhwc", "interleaved", "auto"):
         folded = Inference(model, [x.shape], layout)
         assert not any(s["op"].startswith("batch_norm") for s in folded.plan.steps if "resnet" in name)
-        close(folded.forward([x]), unfolded, 2e-5)
+        close(folded.forward([x])[0], unfolded, 2e-5)
 
 
 def test_layout_is_chosen_by_channels() -> None:
@@ -146,12 +146,11 @@ def test_fusion_is_visible() -> None:
     assert sorted(by_op["batch_norm_backward"]) == [""] + ["relu_grad"] * 18
     assert by_op["global_avg_pool2d_backward"] == ["relu_grad"]  # the last batch norm's
     assert "add" in by_op["conv2d_backward_data"]
-    assert "relu" not in by_op and "batch_norm_stats" not in by_op and "activation_backward" not in by_op
+    assert "relu" not in by_op and "batch_norm_stats" not in by_op and "function_backward" not in by_op
     lenet, image = make("lenet5")
     steps = [(s["op"], s["fused"]) for s in lenet.train().plan((8, *image)).steps]
     assert (
-        steps.count(("avg_pool2d_backward", "tanh_grad")) == 2
-        and steps.count(("activation_backward", "")) == 2
+        steps.count(("avg_pool2d_backward", "tanh_grad")) == 2 and steps.count(("function_backward", "")) == 2
     )
     inference = model.eval().plan((8, *shape)).steps
     assert not any(s["op"].startswith("batch_norm") for s in inference)
@@ -204,28 +203,57 @@ def test_whole_steps_equal_explicit_steps(name: str) -> None:
         close(p, q, 1e-4 if "num_batches" not in key else 0)
 
 
-@pytest.mark.parametrize(
-    "name,n,layout", [("lenet5", 32, "auto"), ("lenet5", 32, "nhwc"), ("resnet20_cifar", 128, "auto")]
-)
-def test_ten_training_steps_equal_pytorch(name: str, n: int, layout: str) -> None:
+def pytorch_losses(
+    name: str, state: dict[str, np.ndarray], x: np.ndarray, labels: np.ndarray, dtype: str, order: np.ndarray
+) -> np.ndarray:
+    """The losses of ten of PyTorch's training steps, the images of the batch taken in the given order."""
     torch = pytest.importorskip("torch")
     from fastcnn.bench import peers
 
+    net = peers.NETS[name][0]()
+    net.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in state.items()})
+    net = net.to(getattr(torch, dtype))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    tx, ty = torch.from_numpy(x[order]).to(getattr(torch, dtype)), torch.from_numpy(labels[order])
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(net(tx), ty)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return np.array(losses)
+
+
+@pytest.mark.parametrize(
+    "name,n,layout",
+    [
+        ("lenet5", 32, "auto"),
+        ("lenet5", 32, "nhwc"),
+        pytest.param("resnet20_cifar", 128, "auto", marks=pytest.mark.slow),
+    ],
+)
+def test_ten_training_steps_equal_pytorch(name: str, n: int, layout: str) -> None:
+    """In float64, to twice the distance that PyTorch itself has from it in float32.
+
+    ReLU and batch norm make rounding grow, from 1e-7 in the first loss to 1e-4 in the tenth of ResNet-20, and how
+    much is chance: three orders of the same batch are the same steps in other roundings, and the largest distance
+    counts. Measured so at batches of 32 to 128, other orders of PyTorch's come to 0.4 to 1.7 of it, fastcnn to 0.2
+    to 1.1 with AVX-512 and AVX2, to 1.9 with the scalar kernels (at 32).
+    """
     model, shape = make(name)
-    peer = peers.NETS[name][0]()
-    peer.load_state_dict({k: torch.from_numpy(v) for k, v in model.state_dict().items()})
+    state = model.state_dict()
     x, labels = batch(shape, n)
+    orders = [np.random.default_rng(i).permutation(n) if i else np.arange(n) for i in range(3)]
+    exact = pytorch_losses(name, state, x, labels, "float64", orders[0])
+    theirs = [np.abs(pytorch_losses(name, state, x, labels, "float32", o) - exact) for o in orders]
+    ulps = 4 * float(np.spacing(np.float32(exact.max())))
     ours = TrainingStep(
         model, fastcnn.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), nn.CrossEntropyLoss(), layout
     )
-    theirs = torch.optim.SGD(peer.parameters(), lr=0.01, momentum=0.9)
-    tx, ty = torch.from_numpy(x), torch.from_numpy(labels)
-    for i in range(10):
-        theirs.zero_grad()
-        loss = torch.nn.functional.cross_entropy(peer(tx), ty)
-        loss.backward()
-        theirs.step()
-        assert ours.step(x, labels)[0] == pytest.approx(loss.item(), abs=1e-4), f"step {i}"
+    distance = np.abs([ours.step(x, labels)[0] for _ in range(10)] - exact)
+    assert distance[0] <= 2 * np.max(theirs, axis=0)[0] + ulps
+    assert distance.max() <= 2 * np.max(theirs) + ulps, f"{distance}\nPyTorch: {np.array(theirs)}"
 
 
 def test_updates_use_the_weights_of_before() -> None:

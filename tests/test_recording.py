@@ -186,7 +186,7 @@ class Large(nn.Module):
     [
         (Batch, "another batch size"),
         (Counting, "another call"),
-        (Gradient, "uses activation_backward"),
+        (Gradient, "uses function_backward"),
         (Several, "expected one value"),
         (Large, "keep it as a Buffer"),
     ],

@@ -48,7 +48,7 @@ def test_backward_rules(shape, layout, rng):
     z, dx = gradient(flat, [x], layout)
     assert np.array_equal(z, x.reshape(len(x), -1)) and np.array_equal(dx, x)
 
-    chw = {"chw": list(shape[1:])}
+    chw = {"shape": list(shape[1:])}
     z, dx = gradient(lambda g, i: g.record("unflatten", [flat(g, i)], chw)[0], [x], layout)
     assert np.array_equal(z, x) and np.array_equal(dx, x)
 
@@ -63,9 +63,9 @@ def test_backward_rules(shape, layout, rng):
         ("concat", [(2, 3, 4, 4)], {"axis": 2}, "expected 1"),
         ("slice_channels", [(2, 3, 4, 4)], {"begin": 2, "end": 4}, "begin 2 and end 4"),
         ("pad_channels", [(2, 3, 4, 4)], {"before": -1}, "at least 0, got -1 and 0"),
-        ("subsample", [(2, 3, 4, 4)], {"stride": [0, 1]}, "at least 1, got 0x1"),
-        ("unflatten", [(2, 12)], {"chw": [3, 2, 3]}, "expected 18 features"),
-        ("flatten", [(2, 3, 4)], {}, "2 or 4 dimensions, got 3"),
+        ("subsample", [(2, 3, 4, 4)], {"stride": [0, 1]}, "stride of at least 1, got 0"),
+        ("unflatten", [(2, 12)], {"shape": [3, 2, 3]}, "expected 18 features"),
+        ("flatten", [(2, 3, 4, 5, 6, 7)], {}, "2 to 5 dimensions, got 6"),
         ("add", [(2, 3), (2, 4)], {}, "one shape, got 2x3 and 2x4"),
         ("scale", [(2, 3), (2,)], {}, "one element, got 2"),
     ],

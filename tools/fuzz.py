@@ -127,27 +127,9 @@ TARGETS: dict[str, tuple[Callable[[bytes], object], Callable[[], list[bytes]]]] 
 
 
 VALUES = (
-    None,
-    True,
-    0,
-    1,
-    -1,
-    2,
-    3,
-    255,
-    2**31,
-    2**40,
-    10**30,
-    0.5,
-    float("nan"),
-    "",
-    "x",
-    "relu",
-    [],
-    [1],
-    [0, 1],
-    {},
-)
+    None, True, 0, 1, -1, 2, 3, 255, 2**31, 2**40, 10**30, 0.5, float("nan"),
+    "", "x", "relu", [], [1], [0, 1], {},
+)  # fmt: skip
 
 
 def _change_json(content: bytes, max_size: int, seed: int) -> bytes:

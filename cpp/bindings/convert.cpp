@@ -17,9 +17,12 @@ py::dtype dtype_of(DType t) {
       return py::dtype::of<std::int32_t>();
     case DType::kUInt8:
       return py::dtype::of<std::uint8_t>();
-    default:
-      return py::dtype::of<float>();
+    case DType::kFloat64:
+      return py::dtype::of<double>();
+    case DType::kFloat32:
+      break;
   }
+  return py::dtype::of<float>();
 }
 
 Tensor wrap(const py::array& a) {
@@ -40,10 +43,10 @@ Tensor wrap(const py::array& a) {
 }  // namespace
 
 DType dtype_from(const py::dtype& d) {
-  for (const DType t : {DType::kFloat32, DType::kInt64, DType::kInt32, DType::kUInt8})
+  for (const DType t : {DType::kFloat32, DType::kInt64, DType::kInt32, DType::kUInt8, DType::kFloat64})
     if (d.equal(dtype_of(t))) return t;
-  throw TypeError(
-      str("expected an array of float32, int64, int32 or uint8, got ", std::string(py::str(py::handle(d)))));
+  throw TypeError(str("expected an array of float32, int64, int32, uint8 or float64, got ",
+                      std::string(py::str(py::handle(d)))));
 }
 
 Tensor tensor_from(const py::object& o) {
@@ -76,23 +79,44 @@ py::array array_view(const Tensor& t) {
   return py::array(dtype_of(t.dtype()), t.shape().vec(), t.data(), base);
 }
 
-ops::Attrs attrs_from(const py::dict& d) {
-  ops::Attrs out;
+namespace {
+
+std::int64_t integer_from(const std::string& name, const py::handle& value) {
+  int overflow = 0;
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  const std::int64_t i = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow)
+    throw ValueError(str("attribute '", name, "': expected an integer of at most 64 bits, got ",
+                         std::string(py::str(index))));
+  return i;
+}
+
+}  // namespace
+
+CallAttrs attrs_from(const py::dict& d) {
+  CallAttrs out;
   for (const auto& [key, value] : d) {
     const auto name = key.cast<std::string>();
-    if (py::isinstance<py::bool_>(value)) {
-      out.set(name, std::int64_t{value.cast<bool>()});
+    if (name == "implementation") {
+      out.implementation = value.cast<std::string>();
+      if (out.implementation == "auto") out.implementation.clear();
+    } else if (py::isinstance<py::bool_>(value)) {
+      out.attrs.set(name, std::int64_t{value.cast<bool>()});
     } else if (PyIndex_Check(value.ptr())) {
-      out.set(name, value.cast<std::int64_t>());
+      out.attrs.set(name, integer_from(name, value));
     } else if (py::isinstance<py::float_>(value)) {
-      out.set(name, value.cast<double>());
+      out.attrs.set(name, value.cast<double>());
     } else if (py::isinstance<py::str>(value)) {
-      out.set(name, value.cast<std::string>());
+      out.attrs.set(name, value.cast<std::string>());
     } else if (py::isinstance<py::sequence>(value)) {
       std::vector<std::int64_t> items;
-      for (const auto& item : py::reinterpret_borrow<py::sequence>(value))
-        items.push_back(item.cast<std::int64_t>());
-      out.set(name, std::move(items));
+      for (const auto& item : py::reinterpret_borrow<py::sequence>(value)) {
+        if (!PyIndex_Check(item.ptr()))
+          throw TypeError(str("attribute '", name, "': expected integers, got ", type_name(item)));
+        items.push_back(integer_from(name, item));
+      }
+      out.attrs.set(name, std::move(items));
     } else {
       throw TypeError(
           str("attribute '", name, "': expected int, float, str or integers, got ", type_name(value)));
@@ -124,6 +148,8 @@ void bind_tensor(py::module_& m) {
   py::class_<Tensor>(m, "Tensor", "An n-dimensional array in the core's own 64-byte aligned memory.")
       .def(py::init([](const py::array& a) {
              const Tensor from = tensor_from(a);
+             if (from.dtype() == DType::kFloat64)
+               throw TypeError("expected an array of float32, int64, int32 or uint8, got float64");
              Tensor t(from.shape(), from.dtype());
              std::copy_n(from.as<char>(), from.bytes(), t.as<char>());
              return t;

@@ -19,7 +19,12 @@ Tensor tensor_from(const py::object& a);
 Tensor tensor_view(const py::object& a, const char* what, bool trust = false);
 // The tensor's own memory; it lives as long as the array does.
 py::array array_view(const Tensor& t);
-ops::Attrs attrs_from(const py::dict& d);
+// Keyword "implementation" of a call, taken out of its attributes: the one to force, or "" for auto.
+struct CallAttrs {
+  ops::Attrs attrs;
+  std::string implementation;
+};
+CallAttrs attrs_from(const py::dict& d);
 py::dict dict_from(const ops::Attrs& a);
 DType dtype_from(const py::dtype& d);
 

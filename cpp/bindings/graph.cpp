@@ -3,13 +3,14 @@
 
 #include "bindings/convert.h"
 #include "core/error.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 
 namespace fastcnn::bindings {
 namespace {
 
 using graph::Graph;
 using graph::Plan;
+using graph::Run;
 using ops::kNoValue;
 using ops::ValueId;
 
@@ -30,9 +31,10 @@ py::list list_of(const std::vector<ValueId>& ids) {
 
 // Runs one section on NumPy arrays: inputs and preallocated outputs by index. Returns the outputs of the
 // section, new arrays where none were given.
-py::dict run_plan(Plan& plan, int section, const py::dict& inputs, const py::dict& outputs,
-                  std::vector<double>* seconds) {
-  Plan::Bindings in, out;
+py::dict run_section(Run& run, int section, const py::dict& inputs, const py::dict& outputs,
+                     std::vector<double>* seconds) {
+  const Plan& plan = run.plan();
+  Run::Bindings in, out;
   for (const auto& [i, array] : inputs)
     in.emplace_back(i.cast<int>(), tensor_from(py::reinterpret_borrow<py::object>(array)));
   py::dict result;
@@ -53,9 +55,15 @@ py::dict run_plan(Plan& plan, int section, const py::dict& inputs, const py::dic
   }
   {
     const py::gil_scoped_release unlocked;
-    plan.run(section, in, out, seconds);
+    run.section(section, in, out, seconds);
   }
   return result;
+}
+
+Run start(const std::shared_ptr<Plan>& plan) {
+  if (plan->sections() != 1)
+    throw ValueError(str("this plan has ", plan->sections(), " sections: call start() and run them in turn"));
+  return Run(plan);
 }
 
 py::list steps_of(const Plan& plan) {
@@ -64,7 +72,8 @@ py::list steps_of(const Plan& plan) {
     py::dict d;
     d["layer"] = s.layer, d["op"] = s.op, d["implementation"] = s.implementation, d["detail"] = s.detail;
     d["layout"] = s.layout, d["fused"] = s.fused, d["output"] = s.output, d["launch"] = s.launch;
-    d["section"] = s.section, d["segment"] = s.segment, d["flops"] = s.flops, d["bytes"] = s.bytes;
+    d["section"] = s.section, d["segment"] = s.segment, d["flops"] = s.flops, d["bytes"] = s.bytes,
+    d["predicted"] = s.predicted;
     out.append(d);
   }
   return out;
@@ -98,7 +107,8 @@ void bind_graph(py::module_& m) {
           "record",
           [](Graph& g, const std::string& op, const py::sequence& inputs, const py::dict& attrs,
              const std::string& name, const std::string& label) {
-            return g.record(op, ids_of(inputs), attrs_from(attrs), name, label);
+            const CallAttrs call = attrs_from(attrs);
+            return g.record(op, ids_of(inputs), call.attrs, name, label, call.implementation);
           },
           py::arg("op"), py::arg("inputs"), py::arg("attrs"), py::arg("name") = "", py::arg("label") = "")
       .def(
@@ -107,6 +117,7 @@ void bind_graph(py::module_& m) {
             return list_of(g.backward(target, id_of(seed), ids_of(wrt)));
           },
           py::arg("target"), py::arg("seed"), py::arg("wrt"))
+      .def("barrier", &Graph::barrier, "What comes after belongs to the next section of a run.")
       .def("shape",
            [](const Graph& g, ValueId v) {
              g.check_id(v);
@@ -123,36 +134,48 @@ void bind_graph(py::module_& m) {
           py::dict d;
           d["op"] = n.op->name(), d["inputs"] = list_of(n.in), d["outputs"] = list_of(n.out);
           d["attrs"] = dict_from(n.attrs), d["name"] = n.name;
-          const ops::Cost cost = n.op->cost(graph::problem_of(g, n, {}));
+          const ops::Cost cost = n.op->cost(graph::problem_of(g, n, ops::current_context(), nullptr));
           d["macs"] = cost.efficiency > 0 ? cost.flops / 2 : 0.0;  // of ops bound by arithmetic
           out.append(d);
         }
         return out;
       });
 
-  py::class_<Plan>(m, "Plan", "A graph made runnable: implementations, layouts and addresses decided.")
-      .def(py::init([](const Graph& g, const py::sequence& outputs, const py::sequence& late,
-                       const std::string& layout) {
-             return std::make_unique<Plan>(g, ids_of(outputs), ids_of(late), layout);
-           }),
-           py::arg("graph"), py::arg("outputs"), py::arg("late") = py::list(), py::arg("layout") = "auto")
+  py::class_<Run>(m, "Run", "One run of a plan, section by section; it owns the memory of its values.")
       .def(
-          "run",
-          [](Plan& p, int section, const py::dict& inputs, const py::dict& outputs) {
-            return run_plan(p, section, inputs, outputs, nullptr);
+          "section",
+          [](Run& r, int section, const py::dict& inputs, const py::dict& outputs) {
+            return run_section(r, section, inputs, outputs, nullptr);
           },
           py::arg("section"), py::arg("inputs"), py::arg("outputs") = py::dict())
       .def(
           "time",
-          [](Plan& p, int section, const py::dict& inputs, const py::dict& outputs) {
+          [](Run& r, int section, const py::dict& inputs, const py::dict& outputs) {
             std::vector<double> seconds;
-            run_plan(p, section, inputs, outputs, &seconds);
+            run_section(r, section, inputs, outputs, &seconds);
             return seconds;
           },
           py::arg("section"), py::arg("inputs"), py::arg("outputs") = py::dict(),
-          "Runs once and returns the seconds of each step.")
-      .def("drop_forward", &Plan::drop_forward)
-      .def_property_readonly("holds_forward", &Plan::holds_forward)
+          "Runs a section and returns the seconds of each step.")
+      .def_property_readonly("done", &Run::done);
+
+  py::class_<Plan, std::shared_ptr<Plan>>(
+      m, "Plan", "A graph made runnable: implementations, layouts and addresses decided.")
+      .def(py::init([](const Graph& g, const py::sequence& outputs, const std::string& layout) {
+             Graph copy = g;
+             std::vector<ValueId> ids = ids_of(outputs);
+             const py::gil_scoped_release unlocked;
+             return std::make_shared<Plan>(std::move(copy), std::move(ids), layout, ops::current_context());
+           }),
+           py::arg("graph"), py::arg("outputs"), py::arg("layout") = "auto")
+      .def("start", [](const std::shared_ptr<Plan>& p) { return Run(p); })
+      .def(
+          "run",
+          [](const std::shared_ptr<Plan>& p, const py::dict& inputs, const py::dict& outputs) {
+            Run run = start(p);
+            return run_section(run, 0, inputs, outputs, nullptr);
+          },
+          py::arg("inputs"), py::arg("outputs") = py::dict(), "A plan of one section, from start to end.")
       .def("output_shape",
            [](const Plan& p, int i) { return py::tuple(py::cast(p.output_desc(i).shape.vec())); })
       .def("output_section", &Plan::output_section)
@@ -162,8 +185,9 @@ void bind_graph(py::module_& m) {
       .def_property_readonly("buffers", &buffers_of)
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)
       .def_property_readonly("scratch_bytes", &Plan::scratch_bytes)
-      .def_property_readonly("persistent_bytes", &Plan::persistent_bytes)
-      .def_property_readonly("threads", &Plan::threads);
+      .def_property_readonly("persistent_bytes", &Plan::kept_bytes)
+      .def_property_readonly("threads", [](const Plan& p) { return p.context().threads; })
+      .def_property_readonly("isa", [](const Plan& p) { return std::string(p.context().kernels->isa); });
 }
 
 }  // namespace fastcnn::bindings

@@ -10,22 +10,28 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "graph/eager.h"
+#include "kernels/functions.h"
 #include "kernels/probe.h"
 #include "kernels/table.h"
-#include "ops/eager.h"
 
 namespace fastcnn::bindings {
 namespace {
 
 py::tuple run(const std::string& op, const py::sequence& inputs, const py::dict& attrs,
               const std::string& layout) {
+  const ops::OpDef& def = ops::find_op(op);
   std::vector<Tensor> in;
-  for (const auto& x : inputs) in.push_back(tensor_from(py::reinterpret_borrow<py::object>(x)));
-  const ops::Attrs a = attrs_from(attrs);
+  for (const auto& x : inputs) {
+    const auto o = py::reinterpret_borrow<py::object>(x);
+    const bool updated = def.updates(static_cast<int>(in.size())) && py::isinstance<py::array>(o);
+    in.push_back(updated ? tensor_view(o, op.c_str()) : tensor_from(o));
+  }
+  const CallAttrs call = attrs_from(attrs);
   std::vector<Tensor> out;
   {
     const py::gil_scoped_release unlocked;
-    out = ops::run_eager(op, in, a, layout);
+    out = graph::run_eager(op, in, call.attrs, layout, call.implementation);
   }
   py::tuple result(out.size());
   for (std::size_t i = 0; i < out.size(); ++i) result[i] = array_view(out[i]);
@@ -78,10 +84,24 @@ PYBIND11_MODULE(_core, m) {
       "implementations",
       [](const std::string& op) {
         std::vector<std::string> names;
-        for (const ops::Impl& impl : ops::find_op(op).implementations()) names.emplace_back(impl.name);
+        for (const ops::Impl& impl : ops::find_op(op).implementations(ops::Device::kCpu))
+          names.emplace_back(impl.name);
         return names;
       },
       py::arg("op"), "Names in the op's list, in the order of preference.");
+  m.def(
+      "functions",
+      [] {
+        py::list rows;
+        for (const FunctionRow& row : functions()) {
+          py::dict parameters, d;
+          for (const auto& p : row.parameters) parameters[p.name] = p.fallback;
+          d["name"] = row.name, d["parameters"] = parameters, d["from_input"] = row.from_input;
+          rows.append(d);
+        }
+        return rows;
+      },
+      "The elementwise functions: name, parameters with defaults, whether the gradient is computed from x.");
   m.def("isa", [] { return std::string(kernels().isa); });
   m.def("vector_width", [] { return kernels().width; });
   m.def("compiled_isas", &compiled_isas);

@@ -3,15 +3,25 @@
 #include <sys/mman.h>
 
 #include <mutex>
+#include <new>
 
 #include "core/error.h"
+#include "core/fork.h"
+#include "core/poison.h"
 
 namespace fastcnn {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-std::mutex pool_mutex;
+std::mutex& pool_mutex() {
+  static std::mutex* const m = [] {
+    static std::mutex first;
+    renew_in_child([] { new (&first) std::mutex; });
+    return &first;
+  }();
+  return *m;
+}
 std::unique_ptr<Arena>& pooled() {
   static std::unique_ptr<Arena> arena;
   return arena;
@@ -44,14 +54,14 @@ Arena::~Arena() {
 
 ArenaLoan::ArenaLoan(std::size_t bytes) {
   {
-    const std::lock_guard<std::mutex> lock(pool_mutex);
-    if (pooled() && pooled()->bytes() >= bytes) {
+    const std::lock_guard<std::mutex> lock(pool_mutex());
+    if (pooled() && pooled()->bytes() >= bytes)
       arena_ = std::move(pooled());
-      return;
-    }
-    pooled().reset();  // too small: give it back before asking for more
+    else
+      pooled().reset();  // too small: give it back before asking for more
   }
-  arena_ = std::make_unique<Arena>(bytes);
+  if (!arena_) arena_ = std::make_unique<Arena>(bytes);
+  poison(arena_->data(), bytes);
 }
 
 ArenaLoan& ArenaLoan::operator=(ArenaLoan&& o) noexcept {
@@ -61,17 +71,17 @@ ArenaLoan& ArenaLoan::operator=(ArenaLoan&& o) noexcept {
 
 ArenaLoan::~ArenaLoan() {
   if (!arena_) return;
-  const std::lock_guard<std::mutex> lock(pool_mutex);
+  const std::lock_guard<std::mutex> lock(pool_mutex());
   if (!pooled() || pooled()->bytes() < arena_->bytes()) pooled() = std::move(arena_);
 }
 
 std::size_t pooled_arena_bytes() {
-  const std::lock_guard<std::mutex> lock(pool_mutex);
+  const std::lock_guard<std::mutex> lock(pool_mutex());
   return pooled() ? pooled()->bytes() : 0;
 }
 
 void release_pooled_arenas() {
-  const std::lock_guard<std::mutex> lock(pool_mutex);
+  const std::lock_guard<std::mutex> lock(pool_mutex());
   pooled().reset();
 }
 

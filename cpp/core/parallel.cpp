@@ -1,7 +1,6 @@
 #include "core/parallel.h"
 
 #include <omp.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <cmath>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 #include <mutex>
 #include <thread>
@@ -21,6 +21,12 @@
 #endif
 
 #include "core/error.h"
+#include "core/fork.h"
+
+#if defined(__SANITIZE_THREAD__)
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#endif
 
 namespace fastcnn {
 namespace {
@@ -84,6 +90,15 @@ inline void relax() {
   __asm__ volatile("isb" ::: "memory");  // about as long as a pause; yield takes no time on most cores
 #endif
 }
+
+// The OpenMP runtime orders the start and the end of a region; a thread sanitizer does not see how.
+#if defined(__SANITIZE_THREAD__)
+void comes_before(void* what) { __tsan_release(what); }
+void comes_after(void* what) { __tsan_acquire(what); }
+#else
+inline void comes_before(void*) {}
+inline void comes_after(void*) {}
+#endif
 
 constexpr int kSpins = 8000;  // about 0.3 ms: longer than the pauses between the jobs of a plan
 
@@ -172,8 +187,10 @@ class Session {
 thread_local Session* session = nullptr;  // that this thread posts to
 
 void Session::run(BodyFn body, void* context) {
+  comes_before(this);
 #pragma omp parallel num_threads(threads_)
   {
+    comes_after(this);
     const FlushDenormals flush;
     if (omp_get_thread_num() == 0) {
       session = this;
@@ -183,7 +200,9 @@ void Session::run(BodyFn body, void* context) {
     } else {
       help(omp_get_thread_num());
     }
+    comes_before(&over_);
   }
+  comes_after(&over_);
 }
 
 class ChildDriver {
@@ -275,16 +294,12 @@ std::string openmp_runtime() {
 ThreadScope::ThreadScope(int n) : previous_(scope_threads) { scope_threads = n; }
 ThreadScope::~ThreadScope() { scope_threads = previous_; }
 
-void run_session(BodyFn body, void* context) {
-  const int threads = num_threads();
-  if (session || threads == 1) {
-    const FlushDenormals flush;
-    body(context);
-    return;
-  }
+namespace {
+
+void run_on(int threads, BodyFn body, void* context) {
   if (!team_used.exchange(true)) {
     static std::once_flag once;
-    std::call_once(once, [] { pthread_atfork(nullptr, nullptr, after_fork_in_child); });
+    std::call_once(once, [] { renew_in_child(after_fork_in_child); });
   }
   if (forked_with_team.load(std::memory_order_relaxed))
     child_driver->run(threads, body, context);
@@ -292,15 +307,46 @@ void run_session(BodyFn body, void* context) {
     Session(threads).run(body, context);
 }
 
+}  // namespace
+
+void run_session(BodyFn body, void* context) {
+  const int threads = num_threads();  // read once: another thread may set it at any moment
+  if (session || threads == 1) {
+    const FlushDenormals flush;
+    body(context);
+    return;
+  }
+  // An exception must not leave the OpenMP region.
+  struct Guarded {
+    BodyFn body;
+    void* context;
+    std::exception_ptr thrown;
+  } guarded{body, context, nullptr};
+  run_on(
+      threads,
+      [](void* c) {
+        auto* g = static_cast<Guarded*>(c);
+        try {
+          g->body(g->context);
+        } catch (...) {
+          g->thrown = std::current_exception();
+        }
+      },
+      &guarded);
+  if (guarded.thrown) std::rethrow_exception(guarded.thrown);
+}
+
 void parallel_run(std::int64_t items, ItemFn fn, void* context) {
   if (items <= 0) return;
+  const int threads = num_threads();
   // More items than a job's counter holds do not occur; they would still be right.
-  if (items == 1 || num_threads() == 1 || items >= Session::kClosed) {
+  if (items == 1 || threads == 1 || items >= Session::kClosed) {
     const FlushDenormals flush;
     for (std::int64_t i = 0; i < items; ++i) fn(context, i, 0);
   } else if (session) {
     session->post(items, fn, context);
   } else {
+    const ThreadScope scope(threads);
     parallel_session([&] { session->post(items, fn, context); });
   }
 }

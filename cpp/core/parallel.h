@@ -1,7 +1,7 @@
 // parallel_for: the only way to threads. Its .cpp is the only file that knows OpenMP.
 //
 // Results must not depend on the number of threads: an item writes what no other item writes, and sums that
-// cross items go through a fixed partition (see ops/block.h), never through "one partial sum per thread".
+// cross items go through a fixed partition (see ops/partition.h), never through "one partial sum per thread".
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ void run_session(BodyFn body, void* context);
 
 // Calls body() on this thread with the team held ready: every parallel_for in it hands its items to threads
 // that are already awake, and nobody waits for a thread that took none. Anything that calls parallel_for
-// often belongs in one session. body must not throw.
+// often belongs in one session.
 template <class F>
 void parallel_session(F&& body) {
   using Fn = std::remove_reference_t<F>;

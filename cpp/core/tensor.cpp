@@ -1,9 +1,9 @@
 #include "core/tensor.h"
 
 #include <cstdlib>
-#include <cstring>
 
 #include "core/error.h"
+#include "core/poison.h"
 
 namespace fastcnn {
 
@@ -11,7 +11,7 @@ Storage::Storage(std::size_t bytes) : bytes_(bytes) {
   const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   data_ = std::aligned_alloc(kAlignment, rounded ? rounded : kAlignment);
   if (!data_) throw MemoryError(str("cannot allocate ", bytes, " bytes for a tensor"));
-  std::memset(data_, 0, rounded);
+  poison(data_, bytes);
   release_ = [p = data_] { std::free(p); };
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 
+#include "core/access.h"
 #include "core/dtype.h"
 #include "core/shape.h"
 
@@ -14,9 +15,9 @@ namespace fastcnn {
 
 constexpr std::size_t kAlignment = 64;
 
-class Storage {
+class Storage : public Lockable {
  public:
-  explicit Storage(std::size_t bytes);  // owned, zeroed; MemoryError when there is none
+  explicit Storage(std::size_t bytes);  // owned, contents undefined; MemoryError when there is none
   Storage(void* data, std::size_t bytes, std::function<void()> release);
   ~Storage();
   Storage(const Storage&) = delete;
@@ -44,7 +45,7 @@ class Storage {
 class Tensor {
  public:
   Tensor() = default;                                                  // no storage: an absent optional input
-  explicit Tensor(const Shape& shape, DType dtype = DType::kFloat32);  // zeroed
+  explicit Tensor(const Shape& shape, DType dtype = DType::kFloat32);  // contents undefined
   Tensor(std::shared_ptr<Storage> storage, const Shape& shape, DType dtype);
 
   bool defined() const { return storage_ != nullptr; }

@@ -1,10 +1,13 @@
 #include "graph/graph.h"
 
+#include <algorithm>
+
 namespace fastcnn::graph {
 
 ValueId Graph::new_value(const TensorDesc& desc) {
   Value v;
   v.desc = desc;
+  v.section = section_;
   values_.push_back(std::move(v));
   return static_cast<ValueId>(values_.size()) - 1;
 }
@@ -15,7 +18,9 @@ void Graph::check_id(ValueId v) const {
 }
 
 ValueId Graph::input(const Shape& shape, DType dtype, bool batched, const std::string& name) {
-  const ValueId id = new_value({shape, dtype, Layout::kPlain, batched, false});
+  TensorDesc d;
+  d.shape = shape, d.dtype = dtype, d.batched = batched;
+  const ValueId id = new_value(d);
   value(id).source = Source::kInput;
   value(id).input = static_cast<int>(inputs_++);
   value(id).name = name;
@@ -24,46 +29,121 @@ ValueId Graph::input(const Shape& shape, DType dtype, bool batched, const std::s
 
 ValueId Graph::tensor(const Tensor& t, const std::string& name) {
   if (!t.defined()) throw ValueError(str("tensor '", name, "': has no memory"));
-  const ValueId id = new_value({t.shape(), t.dtype(), Layout::kPlain, false, false});
+  TensorDesc d;
+  d.shape = t.shape(), d.dtype = t.dtype();
+  const ValueId id = new_value(d);
   value(id).source = Source::kTensor;
   value(id).tensor = t;
   value(id).name = name;
   return id;
 }
 
-std::vector<ValueId> Graph::append(const ops::OpDef& op, const std::vector<ValueId>& in, const Attrs& attrs,
-                                   const std::string& name) {
-  std::vector<TensorDesc> descs;
-  for (const ValueId v : in) {
-    check_id(v);
-    descs.push_back(v == kNoValue ? ops::absent_desc() : desc(v));
+// Joins that grow (DenseNet's list of maps) become joins of the previous one and what is new, so that each
+// value is joined, and its gradient split, once.
+void Graph::join_prefix(const ops::OpDef& op, std::vector<ValueId>& in) const {
+  if (!op.joins_channels()) return;
+  for (std::size_t n = in.size() - 1; n >= 2; --n) {
+    const auto it = joined_.find({in.begin(), in.begin() + static_cast<std::ptrdiff_t>(n)});
+    if (it == joined_.end()) continue;
+    in.erase(in.begin(), in.begin() + static_cast<std::ptrdiff_t>(n));
+    in.insert(in.begin(), it->second);
+    return;
   }
+}
+
+// The tensor's memory that v is or may be a view of, or null.
+const Storage* Graph::memory_of(ValueId v) const {
+  while (value(v).source == Source::kNode) {
+    const Node& n = nodes_[at(value(v).producer)];
+    if (!n.op->may_alias() || n.out[0] != v) return nullptr;
+    v = n.in[0];
+  }
+  return value(v).source == Source::kTensor ? value(v).tensor.storage().get() : nullptr;
+}
+
+// A tensor's value once more, as one that carries a batch; other values as they are.
+ValueId Graph::as_batch(ValueId v) {
+  if (value(v).source != Source::kTensor || desc(v).batched || desc(v).shape.rank() < 2) return v;
+  ValueId& batch = batches_.try_emplace(v, kNoValue).first->second;
+  if (batch == kNoValue) {
+    Value copy = value(v);
+    copy.desc.batched = true;
+    values_.push_back(std::move(copy));
+    batch = static_cast<ValueId>(values_.size()) - 1;
+  }
+  return batch;
+}
+
+// Who writes a memory follows all who read it before, who reads it follows the one that wrote it last.
+void Graph::note_effects(Node& n) {
+  const auto follow = [&](int id) {
+    if (id >= 0 && id != n.id) n.effects.push_back(id);
+  };
+  for (const ValueId v : n.in) {
+    const Storage* const memory = v == kNoValue ? nullptr : memory_of(v);
+    if (!memory) continue;
+    Touched& t = touched_[memory];
+    follow(t.writer);
+    if (std::find(n.writes.begin(), n.writes.end(), v) == n.writes.end()) {
+      t.readers.push_back(n.id);
+      continue;
+    }
+    for (const int reader : t.readers) follow(reader);
+    t.readers.clear();
+    t.writer = n.id;
+  }
+}
+
+std::vector<ValueId> Graph::append(const ops::OpDef& op, std::vector<ValueId> in, const Attrs& attrs,
+                                   const std::string& name, const std::string& implementation) {
+  for (const ValueId v : in) check_id(v);
+  const std::vector<ValueId> given = in;
+  if (in.size() > 2) join_prefix(op, in);
+  std::vector<TensorDesc> descs;
+  for (const ValueId v : in) descs.push_back(v == kNoValue ? ops::absent_desc() : desc(v));
   for (std::size_t i = 0; i < in.size(); ++i)
     check(!descs[i].batched || op.batched_input(static_cast<int>(i)), "operand ", i,
           " must be a parameter or a constant, got a value of shape ", descs[i].shape,
           " that differs from image to image");
   Node n;
+  n.id = new_id();
   n.op = &op;
-  n.attrs = attrs;
+  n.attrs = ops::checked(op.attributes(), attrs);
   n.in = in;
   n.name = name;
+  n.implementation = implementation;
   n.forward = differentiating_;
+  n.gradient = differentiating_ != kNoNode;
+  n.section = section_;
   for (std::size_t i = 0; i < in.size(); ++i)
-    if (in[i] != kNoValue && op.updates(static_cast<int>(i))) n.writes.push_back(in[i]);
-  for (const TensorDesc& d : op.infer(attrs, descs)) {
+    if (in[i] != kNoValue && op.updates(static_cast<int>(i))) {
+      check(value(in[i]).source == Source::kTensor, "operand ", i,
+            " is updated: expected a tensor, got a value that is computed");
+      n.writes.push_back(in[i]);
+    }
+  ops::Inferred inferred = op.infer(n.attrs, descs);
+  n.facts = std::move(inferred.facts);
+  // A constant among images takes a layout as they do.
+  if (!inferred.outputs.empty() && inferred.outputs[0].batched)
+    for (std::size_t i = 0; i < in.size(); ++i)
+      if (in[i] != kNoValue && op.batched_input(static_cast<int>(i))) n.in[i] = as_batch(in[i]);
+  for (const TensorDesc& d : inferred.outputs) {
     n.out.push_back(new_value(d));
     value(n.out.back()).producer = static_cast<NodeId>(nodes_.size());
   }
-  nodes_.push_back(n);
+  note_effects(n);
+  if (op.joins_channels()) joined_[given] = n.out[0];
+  nodes_.push_back(std::move(n));
   return nodes_.back().out;
 }
 
 std::vector<ValueId> Graph::record(const std::string& op, const std::vector<ValueId>& in, const Attrs& attrs,
-                                   const std::string& name, const std::string& label) {
+                                   const std::string& name, const std::string& label,
+                                   const std::string& implementation) {
   const ops::OpDef& def = ops::find_op(op);
   const std::string who = label.empty() ? op : label;
   try {
-    return append(def, in, attrs, name);
+    return append(def, in, attrs, name, implementation);
   } catch (const ValueError& e) {
     throw ValueError(str(who, ": ", e.what()));
   } catch (const TypeError& e) {
@@ -72,77 +152,99 @@ std::vector<ValueId> Graph::record(const std::string& op, const std::vector<Valu
 }
 
 std::vector<ValueId> Graph::add(const std::string& op, const std::vector<ValueId>& in, const Attrs& attrs) {
-  const std::string name =
-      differentiating_ == kNoNode ? std::string() : nodes_[static_cast<std::size_t>(differentiating_)].name;
-  return append(ops::find_op(op), in, attrs, name);
+  const std::string name = differentiating_ == kNoNode ? std::string() : nodes_[at(differentiating_)].name;
+  return append(ops::find_op(op), in, attrs, name, "");
+}
+
+// The node's rule, with what it adds to `parts` (per value, the gradients that arrived).
+void Graph::differentiate(const Node& n, const std::vector<ValueId>& dy, const std::vector<bool>& needs,
+                          std::vector<std::vector<ValueId>>& parts) {
+  const std::string who = str(n.op->name(), n.name.empty() ? "" : " '" + n.name + "'", ": ");
+  try {
+    const std::vector<ValueId> dx = n.op->backward(*this, {n.attrs, n.facts, n.in, n.out, needs}, dy);
+    for (std::size_t i = 0; i < n.in.size() && i < dx.size(); ++i)
+      if (needs[i] && dx[i] != kNoValue) parts[at(n.in[i])].push_back(dx[i]);
+  } catch (const ValueError& e) {
+    throw ValueError(who + e.what());
+  } catch (const TypeError& e) {
+    throw TypeError(who + e.what());
+  }
 }
 
 std::vector<ValueId> Graph::backward(ValueId target, ValueId seed, const std::vector<ValueId>& wrt) {
   check_id(target);
   check_id(seed);
+  if (target == kNoValue) throw ValueError("backward: expected a value to differentiate");
+  const struct Mode {  // whatever happens, later recordings are no gradients
+    NodeId& differentiating;
+    ~Mode() { differentiating = kNoNode; }
+  } mode{differentiating_};
   const auto forward_nodes = static_cast<NodeId>(nodes_.size());
   std::vector<bool> needed(values_.size(), false);  // the gradient of this value is wanted on the way to wrt
   for (const ValueId v : wrt) {
     check_id(v);
-    needed[static_cast<std::size_t>(v)] = true;
+    needed[at(v)] = true;
   }
   for (const Node& n : nodes_) {
     bool any = false;
-    for (const ValueId v : n.in) any = any || (v != kNoValue && needed[static_cast<std::size_t>(v)]);
+    for (const ValueId v : n.in) any = any || (v != kNoValue && needed[at(v)]);
     if (any)
-      for (const ValueId v : n.out) needed[static_cast<std::size_t>(v)] = true;
+      for (const ValueId v : n.out) needed[at(v)] = true;
   }
-  std::vector<ValueId> grad(values_.size(), kNoValue);
   if (seed == kNoValue) {
+    check(desc(target).shape.numel() == 1, "backward: expected the gradient of a value of shape ",
+          desc(target).shape, ": only one number can do without");
     seed = new_value(desc(target));
     value(seed).source = Source::kOne;
-  } else if (desc(seed).shape != desc(target).shape) {
-    throw ValueError(
-        str("backward: expected a gradient of shape ", desc(target).shape, ", got ", desc(seed).shape));
+  } else if (desc(seed).shape != desc(target).shape || desc(seed).dtype != DType::kFloat32) {
+    throw ValueError(str("backward: expected a float32 gradient of shape ", desc(target).shape, ", got ",
+                         name_of(desc(seed).dtype), " ", desc(seed).shape));
   }
-  grad[static_cast<std::size_t>(target)] = seed;
+  std::vector<std::vector<ValueId>> parts(values_.size());
+  parts[at(target)].push_back(seed);
+  // All that arrived for v, as one sum.
+  const auto gradient_of = [&](ValueId v) {
+    std::vector<ValueId>& p = parts[at(v)];
+    if (p.size() > 1) p = add("add", std::vector<ValueId>(p), {});
+    return p.empty() ? kNoValue : p[0];
+  };
   for (NodeId id = forward_nodes - 1; id >= 0; --id) {
-    const Node n = nodes_[static_cast<std::size_t>(id)];  // a copy: the backward rule appends nodes
+    const Node n = nodes_[at(id)];  // a copy: the backward rule appends nodes
+    differentiating_ = id;
     std::vector<ValueId> dy;
     std::vector<bool> needs;
     bool reached = false, any = false;
-    for (const ValueId v : n.out) {
-      dy.push_back(grad[static_cast<std::size_t>(v)]);
-      reached = reached || dy.back() != kNoValue;
-    }
     for (const ValueId v : n.in) {
-      needs.push_back(v != kNoValue && needed[static_cast<std::size_t>(v)]);
+      needs.push_back(v != kNoValue && needed[at(v)]);
       any = any || needs.back();
     }
-    if (!reached || !any) continue;
-    differentiating_ = id;
-    std::vector<ValueId> dx;
-    try {
-      dx = n.op->backward(*this, {n.attrs, n.in, n.out, needs}, dy);
-    } catch (const ValueError& e) {
-      differentiating_ = kNoNode;
-      throw ValueError(str(n.op->name(), n.name.empty() ? "" : " '" + n.name + "'", ": ", e.what()));
+    for (const ValueId v : n.out) {
+      dy.push_back(any ? gradient_of(v) : kNoValue);
+      reached = reached || dy.back() != kNoValue;
     }
-    for (std::size_t i = 0; i < n.in.size() && i < dx.size(); ++i) {
-      if (!needs[i] || dx[i] == kNoValue) continue;
-      ValueId& sum = grad[static_cast<std::size_t>(n.in[i])];
-      sum = sum == kNoValue ? dx[i] : add("add", {sum, dx[i]}, {})[0];
-    }
-    differentiating_ = kNoNode;
+    if (reached && any) differentiate(n, dy, needs, parts);
   }
+  differentiating_ = kNoNode;
   std::vector<ValueId> out;
-  for (const ValueId v : wrt) out.push_back(grad[static_cast<std::size_t>(v)]);
+  for (const ValueId v : wrt) {
+    differentiating_ = v == kNoValue ? kNoNode : value(v).producer;
+    out.push_back(v == kNoValue ? kNoValue : gradient_of(v));
+  }
   return out;
 }
 
-ops::Problem problem_of(const Graph& g, const Node& n, const std::vector<bool>& read) {
+ops::Problem problem_of(const Graph& g, const Node& n, const ops::Context& context,
+                        const std::vector<bool>* read) {
   ops::Problem p;
-  p.attrs = n.attrs;
-  p.fusion = n.fusion;
+  p.context = context;
+  p.facts = n.facts;
+  p.implementation = n.implementation;
+  p.before = n.before, p.after = n.after;
+  p.inputs.reserve(n.in.size()), p.outputs.reserve(n.out.size());
   for (const ValueId v : n.in) p.inputs.push_back(v == kNoValue ? ops::absent_desc() : g.desc(v));
   for (const ValueId v : n.out) {
     p.outputs.push_back(g.desc(v));
-    p.wanted.push_back(static_cast<std::size_t>(v) < read.size() && read[static_cast<std::size_t>(v)]);
+    p.wanted.push_back(!read || (at(v) < read->size() && (*read)[at(v)]));
   }
   return p;
 }

@@ -1,7 +1,8 @@
 // The recorded network: values and the nodes that make them, in the order they were recorded. No data, no
-// layouts decided, no addresses: the passes add those (passes.h), the plan runs the result (plan.h).
+// layouts decided, no addresses: the passes add those (passes/passes.h), the plan runs the result (plan.h).
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,30 +19,42 @@ using ops::ValueId;
 using NodeId = std::int32_t;
 constexpr NodeId kNoNode = -1;
 
+template <class T>
+std::size_t at(T id) {  // ids are small and not negative
+  return static_cast<std::size_t>(id);
+}
+
 enum class Source : std::uint8_t { kNode, kInput, kTensor, kOne };
 
 struct Value {
   TensorDesc desc;
   Source source = Source::kNode;
-  NodeId producer = kNoNode;
-  int input = -1;    // which run-time input, for Source::kInput
-  Tensor tensor;     // parameters, running statistics, constants
-  std::string name;  // "features.3.weight"; empty for most
+  NodeId producer = kNoNode;       // position in nodes()
+  int input = -1;                  // which run-time input, for Source::kInput
+  int section = 0;                 // in which an input is bound
+  ValueId slice_of = kNoValue;     // whose memory it lies in (passes/passes.h, slice) ...
+  std::int64_t first_channel = 0;  // ... and from which channel on
+  Tensor tensor;                   // parameters, running statistics, constants
+  std::string name;                // "features.3.weight"; empty for most
 };
 
-// Where a node computes: channels-last or batch-interleaved. Every batched value of a node lies accordingly.
-enum class Mode : std::uint8_t { kChannelsLast, kInterleaved };
-
 struct Node {
+  int id = 0;  // stays when the passes move nodes
   const ops::OpDef* op = nullptr;
   Attrs attrs;
-  std::vector<ValueId> in, out;  // own operands, then those of the fusion
-  std::vector<ValueId> writes;   // inputs whose memory it changes: parameters, running statistics
-  std::string name;              // the layer's path
-  NodeId forward = kNoNode;      // the node whose gradient this one computes
-  ops::Fusion fusion;
-  Mode mode = Mode::kChannelsLast;
+  std::shared_ptr<const ops::Facts> facts;
+  std::string implementation;    // the one asked for
+  std::vector<ValueId> in, out;  // own operands, then those of the post-ops
+  ops::PostOps before, after;
+  std::vector<ValueId> writes;  // inputs whose memory it changes: parameters, running statistics
+  std::vector<int> effects;     // ids of nodes that it must follow although it reads nothing of theirs
+  std::string name;             // the layer's path
+  NodeId forward = kNoNode;     // position of the node whose gradient this one computes
+  bool gradient = false;        // it belongs to the backward pass
+  int section = 0;
+  Layout layout = Layout::kNHWC;  // where it computes: channels-last or batch-interleaved
   bool dead = false;
+  bool alias = false;  // joins or cuts channels where they lie: nothing to do
 };
 
 class Graph final : public ops::GradBuilder {
@@ -50,9 +63,14 @@ class Graph final : public ops::GradBuilder {
   ValueId tensor(const Tensor& t, const std::string& name);
 
   // Records a call and returns its outputs. ValueError / TypeError begin with the layer: "Conv2d
-  // 'features.3': ...".
+  // 'features.3': ...". implementation: the one to force, or empty.
   std::vector<ValueId> record(const std::string& op, const std::vector<ValueId>& in, const Attrs& attrs,
-                              const std::string& name, const std::string& label);
+                              const std::string& name, const std::string& label,
+                              const std::string& implementation = "");
+
+  // What is declared and recorded from here on belongs to the next section of a run.
+  void barrier() { ++section_; }
+  int sections() const { return section_ + 1; }
 
   // Gradients of `target` (seeded with `seed`, or with 1 when it is kNoValue) with respect to each of `wrt`;
   // kNoValue where target does not depend on it.
@@ -64,27 +82,46 @@ class Graph final : public ops::GradBuilder {
   const TensorDesc& desc(ValueId v) const override { return value(v).desc; }
   bool is_one(ValueId v) const override { return v >= 0 && value(v).source == Source::kOne; }
 
-  const Value& value(ValueId v) const { return values_[static_cast<std::size_t>(v)]; }
-  Value& value(ValueId v) { return values_[static_cast<std::size_t>(v)]; }
+  const Value& value(ValueId v) const { return values_[at(v)]; }
+  Value& value(ValueId v) { return values_[at(v)]; }
   const std::vector<Node>& nodes() const { return nodes_; }
   std::vector<Node>& nodes() { return nodes_; }
   ValueId new_value(const TensorDesc& desc);
+  int new_id() { return next_id_++; }
+  int id_count() const { return next_id_; }
   std::int64_t value_count() const { return static_cast<std::int64_t>(values_.size()); }
   std::int64_t input_count() const { return inputs_; }
   void check_id(ValueId v) const;
 
  private:
-  std::vector<ValueId> append(const ops::OpDef& op, const std::vector<ValueId>& in, const Attrs& attrs,
-                              const std::string& name);
+  struct Touched {  // a memory that some node writes or reads
+    int writer = -1;
+    std::vector<int> readers;  // since it was written last
+  };
+
+  std::vector<ValueId> append(const ops::OpDef& op, std::vector<ValueId> in, const Attrs& attrs,
+                              const std::string& name, const std::string& implementation);
+  void join_prefix(const ops::OpDef& op, std::vector<ValueId>& in) const;
+  void note_effects(Node& n);
+  void differentiate(const Node& n, const std::vector<ValueId>& dy, const std::vector<bool>& needs,
+                     std::vector<std::vector<ValueId>>& parts);
 
   std::vector<Value> values_;
   std::vector<Node> nodes_;
+  const Storage* memory_of(ValueId v) const;
+  ValueId as_batch(ValueId v);
+
+  std::map<const Storage*, Touched> touched_;
+  std::map<ValueId, ValueId> batches_;              // tensors that are used as images, seen as such
+  std::map<std::vector<ValueId>, ValueId> joined_;  // inputs of joins of this section, and what they made
   std::int64_t inputs_ = 0;
+  int next_id_ = 0, section_ = 0;
   NodeId differentiating_ = kNoNode;
 };
 
-// What the node asks its op for, with the layouts its values have now. wanted[i]: output i is read by
-// someone.
-ops::Problem problem_of(const Graph& g, const Node& n, const std::vector<bool>& read);
+// What the node asks its op for, with the layouts its values have now. read[v]: value v is read by someone;
+// null: all are.
+ops::Problem problem_of(const Graph& g, const Node& n, const ops::Context& context,
+                        const std::vector<bool>* read);
 
 }  // namespace fastcnn::graph

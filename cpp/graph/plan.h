@@ -1,13 +1,11 @@
-// A plan: the flat list of launches that a graph became, with an address for every operand. Running it
-// decides, checks and allocates nothing but the arena it borrows.
+// A plan: what a graph became for one device, instruction set and number of threads. A flat list of launches
+// with a place for every operand, and nothing that changes from run to run but the weights it keeps packed.
+// run.h carries it out.
 #pragma once
 
 #include <memory>
-#include <mutex>
 
 #include "core/arena.h"
-#include "graph/graph.h"
-#include "graph/memory.h"
 #include "graph/schedule.h"
 
 namespace fastcnn::graph {
@@ -18,105 +16,111 @@ struct StepInfo {
   int launch = 0, section = 0;
   bool segment = false;
   double flops = 0, bytes = 0;
+  double predicted = 0;  // seconds (passes/price.h)
 };
 
 struct BufferInfo {
   std::string value;  // layer that makes it
   std::string shape;
   std::string layout;
-  std::string place;  // "arena", "thread" (inside a segment), "persistent"
+  std::string place;  // "arena", "thread" (inside a segment), "persistent" (from run to run)
   std::int64_t bytes = 0, offset = 0;
   int first = 0, last = 0;
 };
 
-class Plan {
+// Where an operand is found when the plan runs.
+struct Operand {
+  enum Kind : std::uint8_t { kNull, kArena, kLocal, kInput, kOutput, kTensor, kKept } kind = kNull;
+  std::int64_t index = 0;   // of the input, output or value
+  std::int64_t offset = 0;  // bytes; kLocal: in the thread's area
+};
+
+struct Launch {
+  int section = 0;
+  const ops::Prepared* op = nullptr;       // one step, or a segment
+  std::unique_ptr<ops::Prepared> segment;  // owned here; single steps are owned by their nodes
+  std::vector<Operand> in, out;
+  Operand packed;            // kKept, or kArena: packed on every run
+  std::int64_t scratch = 0;  // offset in the arena
+  std::size_t first_step = 0, steps = 1;
+};
+
+// What something kept was made from, and whether that has changed since. Guarded by the plan's lock.
+class Watch {
  public:
-  // outputs: values to deliver. late: inputs that are only there in a second section (the gradient of an
-  // output): what does not depend on them is section 0, the rest section 1. layout: "auto", "nhwc" or
-  // "interleaved".
-  Plan(const Graph& graph, const std::vector<ValueId>& outputs, const std::vector<ValueId>& late,
-       const std::string& layout);
-
-  using Bindings = std::vector<std::pair<int, Tensor>>;
-
-  const TensorDesc& output_desc(int i) const { return graph_.desc(outputs_[static_cast<std::size_t>(i)]); }
-  int output_section(int i) const { return output_section_[static_cast<std::size_t>(i)]; }
-  int output_count() const { return static_cast<int>(outputs_.size()); }
-  int sections() const { return two_sections_ ? 2 : 1; }
-  bool holds_forward() const { return forward_done_; }
-
-  // Runs section 0 or 1 on memory for its operands, by index: of Graph::input() and of `outputs`. Shapes must
-  // be those of the plan. One caller after the other; seconds, if given, gets the time of each step (steps()
-  // order).
-  void run(int section, const Bindings& inputs, const Bindings& outputs,
-           std::vector<double>* seconds = nullptr);
-  void drop_forward();  // gives the arena back without a section 1
-
-  std::vector<StepInfo> steps() const;
-  std::vector<BufferInfo> buffers() const;
-  std::int64_t arena_bytes() const { return arena_bytes_ + static_cast<std::int64_t>(scratch_bytes_); }
-  std::int64_t scratch_bytes() const { return static_cast<std::int64_t>(scratch_bytes_); }
-  std::int64_t persistent_bytes() const { return persistent_bytes_; }
-  int threads() const { return threads_; }
+  void add(const Storage* s) { storages_.push_back(s); }
+  bool stale() const;
+  void note();
+  const std::vector<const Storage*>& storages() const { return storages_; }
 
  private:
-  struct Operand {
-    enum Kind : std::uint8_t { kNull, kArena, kThread, kInput, kOutput, kTensor, kPersistent } kind = kNull;
-    std::int64_t at = 0;  // offset, or index of the input, output or value
-  };
-  struct Step {
-    int node = 0;
-    std::vector<Operand> in, out;
-    std::vector<const void*> in_ptr;
-    std::vector<void*> out_ptr;
-    Operand packed;
-  };
-  struct RunLaunch {
-    int section = 0;
-    std::vector<Step> steps;
-    std::unique_ptr<ops::SegmentRunner> segment;
-    std::size_t scratch = 0;
-  };
+  std::uint64_t stamp() const;
+  std::vector<const Storage*> storages_;
+  std::uint64_t seen_ = 0;
+  bool made_ = false;
+};
 
+class Plan {
+ public:
+  // outputs: values to deliver. layout: "auto", "nhwc" or "interleaved".
+  Plan(Graph graph, std::vector<ValueId> outputs, const std::string& layout, const ops::Context& context);
+
+  const TensorDesc& output_desc(int i) const { return graph().desc(program_.outputs[at(i)]); }
+  int output_section(int i) const { return output_section_[at(i)]; }
+  int output_count() const { return static_cast<int>(program_.outputs.size()); }
+  int sections() const { return program_.graph.sections(); }
+  const ops::Context& context() const { return program_.context; }
+
+  std::vector<StepInfo> steps() const;
+  std::size_t step_count() const { return order_.size(); }
+  const std::vector<BufferInfo>& buffers() const { return buffers_; }
+  std::int64_t arena_bytes() const { return arena_bytes_ + scratch_bytes_; }
+  std::int64_t scratch_bytes() const { return scratch_bytes_; }
+  std::int64_t kept_bytes() const { return kept_bytes_; }
+
+ private:
+  friend class Run;
+  friend class MemoryPlanner;
+
+  const Graph& graph() const { return program_.graph; }
+  void find_sections();
   void plan_nodes();
-  void find_sections(const std::vector<ValueId>& late);
+  void own_outputs();
+  void plan_node(const Node& n, const std::vector<bool>& read);
   void find_roots();
-  void plan_memory(const std::vector<Launch>& launches);
-  void plan_locals(const Launch& launch, std::int64_t* local_bytes);
-  void build(const std::vector<Launch>& launches);
+  void build(const std::vector<LaunchOrder>& order, const std::vector<std::int64_t>& local_bytes);
+  void add_step(Launch& launch, const PlannedNode& p, std::int64_t& packed_bytes);
+  void watch_prologue();
+  void find_locks();
   Operand operand(ValueId v) const;
-  void* address(const Operand& o) const;
-  void resolve(Step& s);
-  void run_launches(int section, bool renew, double* seconds);
-  void run_launch(RunLaunch& l, double* seconds);
-  std::uint64_t stamp(bool* exported) const;
-  bool packs_every_run(const PlannedNode& p) const;
-  void bind_input(int i, const Tensor& t);
-  void bind_output(int i, const Tensor& t);
-  void unbind();
-  void check_bound(int section) const;
+  bool stale(int section) const;
 
-  Graph graph_;
-  std::vector<ValueId> outputs_;
+  Program program_;
   std::vector<int> output_section_;
-  bool two_sections_ = false, forward_done_ = false;
-  int threads_ = 1;
-  std::vector<bool> written_;  // per value: a tensor that a step changes
-  std::vector<int> section_;   // per value
-  std::vector<PlannedNode> nodes_;
-  std::vector<ValueId> root_;
-  std::vector<Operand> where_;  // per value
+  std::vector<bool> written_;         // per value: a tensor that a step changes
+  std::vector<int> section_;          // per value
+  std::vector<PlannedNode> planned_;  // one per node
+  std::vector<ValueId> root_;         // per value: whose memory it is in ...
+  std::vector<std::int64_t> offset_;  // ... and at which byte
+  std::vector<Operand> where_;        // per root
   std::vector<BufferInfo> buffers_;
-  std::vector<std::int64_t> local_values_;  // per launch: bytes of a thread's values
-  std::vector<RunLaunch> launches_;
-  std::int64_t arena_bytes_ = 0, persistent_bytes_ = 0;
-  std::size_t scratch_bytes_ = 0;
-  std::vector<Tensor> input_, output_;
-  ArenaLoan loan_;
-  std::unique_ptr<Arena> persistent_;
-  std::uint64_t last_stamp_ = 0;
-  bool prologue_done_ = false;
-  std::mutex mutex_;
+  std::vector<Launch> launches_;
+  std::vector<int> order_;  // planned nodes in the order of their steps
+  std::int64_t arena_bytes_ = 0, scratch_bytes_ = 0, kept_bytes_ = 0;
+
+  // What is kept from run to run: results of the prologue, and packed weights.
+  struct Kept {
+    const Launch* launch;
+    Watch watch;
+  };
+  Watch prologue_;
+  std::vector<Kept> packs_;
+  std::unique_ptr<Arena> kept_;
+  Lockable kept_lock_;
+  struct Locks {
+    std::vector<Lockable*> read, write;
+  };
+  std::vector<Locks> locks_, renewing_;  // per section: as it is, and where something kept is made anew
 };
 
 }  // namespace fastcnn::graph

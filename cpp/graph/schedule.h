@@ -1,29 +1,29 @@
-// Order: the steps of a plan as launches. A launch is one step, or a segment: consecutive block-wise steps
-// that one thread carries out for one image block before it takes the next.
+// Order: the steps of a plan as launches. A launch is one step, or a segment: consecutive sliced steps.
 #pragma once
 
-#include "graph/graph.h"
-#include "ops/block.h"
+#include "graph/passes/passes.h"
+#include "ops/sliced.h"
 
 namespace fastcnn::graph {
+
+constexpr int kPrologue = -1;  // the section of what is computed from unchanging parameters alone
 
 // A node with its chosen implementation.
 struct PlannedNode {
   const Node* node = nullptr;
   ops::Problem problem;
   ops::Choice choice;
-  int section = 0;  // -1: computed from parameters alone, 0: forward, 1: needs a late input
-  bool view = false;
+  std::unique_ptr<ops::Prepared> prepared;  // null for aliases
+  int section = 0;
+  bool view = false;  // nothing to run: its values are seen elsewhere
 };
 
-struct Launch {
+struct LaunchOrder {
   std::vector<int> nodes;  // indices of planned nodes, in order
   int section = 0;
   bool segment = false;
 };
 
-// root(v): the value whose memory v is (views resolved).
-std::vector<Launch> schedule(const Graph& g, const std::vector<PlannedNode>& nodes,
-                             const std::vector<ValueId>& root);
+std::vector<LaunchOrder> schedule(const Program& p, const std::vector<PlannedNode>& nodes);
 
 }  // namespace fastcnn::graph

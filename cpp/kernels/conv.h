@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/activation_kind.h"
+#include "kernels/functions.h"
 
 namespace fastcnn {
 
@@ -27,7 +27,7 @@ struct ConvRow {
   std::ptrdiff_t out_pixel;
   const float* bias;  // [oc] or null
   int pixels;
-  int oc;           // 1 .. vectors * width
+  int vectors, oc;  // oc: 1 .. vectors * width
   bool accumulate;  // add to out
 };
 
@@ -38,7 +38,7 @@ struct ConvOuter {
   const float* dy;  // vectors * width floats are read at each pixel
   std::ptrdiff_t dy_row, dy_pixel;
   int rows, pixels;
-  int m;
+  int m, vectors;
   float* dw;  // [m][vectors * width]
 };
 
@@ -53,13 +53,14 @@ struct ConvPatch {
   std::int64_t out_c;  // c, or c rounded up to whole vectors
 };
 
-// y = activation(y + residual), in place.
+// y = f(y + residual), in place; y + residual goes to `kept`.
 struct ConvFinish {
   float* y;
   const float* residual;  // or null
-  std::ptrdiff_t pixel, residual_pixel;
+  float* kept;            // or null
+  std::ptrdiff_t pixel, residual_pixel, kept_pixel;
   std::int64_t pixels, c;
-  Act activation;
+  Function function;
 };
 
 struct ConvPool {   // one output row
@@ -109,10 +110,11 @@ struct DepthwiseOuter {
 };
 
 struct ConvKernels {
-  // By vectors of output channels: 1, 2, and 4 where there are registers for it (else null).
-  int tile[5];  // output pixels per register tile
-  void (*row[5])(const ConvRow&);
-  void (*outer[5])(const ConvOuter&);
+  // Output pixels per register tile, by vectors of output channels: 1, 2, and 4 where there are registers for
+  // it (else 0).
+  int tile[5];
+  void (*row)(const ConvRow&);
+  void (*outer)(const ConvOuter&);
   void (*patch)(const ConvPatch&);
   void (*finish)(const ConvFinish&);
   // Per channel sums of y - shift and of its square; `first` sets shift to the first pixel and clears the
@@ -120,9 +122,6 @@ struct ConvKernels {
   void (*moments)(const float* y, std::ptrdiff_t pixel, std::int64_t pixels, std::int64_t c, bool first,
                   float* shift, float* sum, float* square);
   void (*pool)(const ConvPool&);
-  // c channels of every pixel from one spacing to another
-  void (*copy_pixels)(const float* from, std::ptrdiff_t from_pixel, float* to, std::ptrdiff_t to_pixel,
-                      std::int64_t pixels, std::int64_t c);
   // sums[c] += sum over pixels
   void (*channel_sums)(const float* y, std::ptrdiff_t pixel, std::int64_t pixels, std::int64_t c,
                        float* sums);

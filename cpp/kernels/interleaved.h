@@ -1,14 +1,21 @@
-// Convolutions on one block of batch-interleaved images: x [ic][ih][iw][B], B = the vector width, each lane
-// one image. Every lane works whatever the channel count, weights are read in their own order and broadcast,
-// and nothing is packed, padded or copied. One thread; one group of channels per call.
+// Convolutions on one block of batch-interleaved images: x [ic][id][ih][iw][B], B = the vector width, each
+// lane one image. Every lane works whatever the channel count, weights are read in their own order and
+// broadcast, and nothing is packed, padded or copied. One thread; one group of channels per call.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/activation_kind.h"
-
 namespace fastcnn {
+
+// One dimension of a convolution: output i meets x at first + i * step + t * tap_step for taps t, as far as
+// that lies inside x.
+struct IlAxis {
+  std::int64_t in = 1, out = 1;  // positions of x, of y
+  std::int64_t first = 0, step = 1;
+  std::int64_t taps = 1, tap_step = 1;
+  std::ptrdiff_t y = 0, w = 0;  // IlConv: floats between neighbouring outputs, weights
+};
 
 // A tap of one input channel: where its factors lie, relative to the first tap's.
 struct IlTap {
@@ -16,27 +23,20 @@ struct IlTap {
   std::int32_t column;  // columns of x
 };
 
-// y[o][i][j] = start[o] + sum over c, r, q of
-//   w[o * w_o + c * w_c + r * w_r + q * w_q]
-//   * x[c][row0 + i * row_step + r * tap_row][col0 + j * col_step + q * tap_col]
-// with taps outside x left out. Forward: the steps are the strides; backward data: one such sum per phase of
-// the stride, with negative tap steps.
+// y[o][i] = start[o] + sum over input channels c and taps t of w[o][c][t] x[c][i, t], axis by axis. Forward:
+// the steps are the strides; backward data: one such sum per phase of the stride, with negative tap steps.
 struct IlConv {
-  std::int64_t sum = 0, out = 0;                 // channels summed over, channels computed
-  std::int64_t in_h = 0, in_w = 0;               // x [sum][in_h][in_w][B]
-  std::int64_t rows = 0, cols = 0;               // pixels computed
-  std::ptrdiff_t y_c = 0, y_row = 0, y_col = 0;  // floats between channels, rows, columns of y
-  std::int64_t row0 = 0, row_step = 1, tap_row = 1;
-  std::int64_t col0 = 0, col_step = 1, tap_col = 1;
-  std::int64_t kh = 0, kw = 0;                        // taps
-  std::ptrdiff_t w_o = 0, w_c = 0, w_r = 0, w_q = 0;  // floats between weights
+  std::int64_t sum = 0, out = 0;             // channels summed over, channels computed
+  IlAxis axis[3];                            // depth, height, width
+  std::ptrdiff_t y_c = 0, w_o = 0, w_c = 0;  // floats between channels
 
   // Set by plan(): runs of columns and their register tiles. In the middle one every tap lies inside x.
   struct Section {
     std::int64_t begin, end;
     int channels, pixels;
   } sections[3] = {};
-  // The caller's: [kh][sum][kw], written by fill_taps(). Tap rows that lie inside x are one run of it.
+  // The caller's: [kd][kh][sum][kw], written by fill_taps(). Tap rows of a plane that lie inside x are one
+  // run of it.
   const IlTap* taps = nullptr;
 };
 
@@ -46,11 +46,10 @@ struct IlPixel {
   std::int32_t column;  // columns of x
 };
 
-// dw[o][c][r][q] += sum over pixels and images of dy[o][i][j] x[c][i * sh - pt + r * dh][j * sw - pl + q *
-// dw].
+// dw[o][c][t] += sum over pixels i and images of dy[o][i] x[c][i, t].
 struct IlWeights {
-  std::int64_t ic = 0, ih = 0, iw = 0, oc = 0, oh = 0, ow = 0;  // of one group
-  std::int64_t kh = 0, kw = 0, sh = 1, sw = 1, pt = 0, pl = 0, dh = 1, dw = 1;
+  std::int64_t ic = 0, oc = 0;  // of one group
+  IlAxis axis[3];
 
   // Set by plan_weights(): register tile of channels x taps (or channels x input channels), rows of dy at a
   // time.
@@ -64,27 +63,17 @@ struct IlWeights {
   const IlPixel* table = nullptr;
 };
 
-struct IlPool {
-  bool max = false;
-  std::int64_t kh = 1, kw = 1, sw = 1;
-  std::int64_t in_w = 0, out_w = 0;
-};
-
 struct InterleavedKernels {
   void (*plan)(IlConv* c);
   void (*fill_taps)(const IlConv& c, IlTap* taps);
-  // Rows [first, last). start: [out] or null for zeros.
+  // Rows [first, last), counted through all planes. start: [out] or null for zeros.
   void (*conv_rows)(const IlConv& c, const float* x, const float* w, const float* start, float* y,
                     std::int64_t first, std::int64_t last);
   void (*plan_weights)(IlWeights* c);
   void (*fill_pixels)(const IlWeights& c, IlPixel* table);
-  // Adds to dw [oc][ic][kh][kw] and db [oc] (each may be null); lanes from `valid` on do not count.
+  // Adds to dw [oc][ic][taps] and db [oc] (each may be null); lanes from `valid` on do not count.
   void (*conv_weights)(const IlWeights& c, const float* x, const float* dy, int valid, float* work, float* dw,
                        float* db);
-  // y = act(y + residual), in place; residual may be null. n: a multiple of B.
-  void (*finish)(float* y, const float* residual, std::int64_t n, Act act);
-  // One output row of one channel from the kh rows at x [..][in_w][B]; whole windows only.
-  void (*pool_row)(const IlPool& p, const float* x, float* y);
 };
 
 }  // namespace fastcnn

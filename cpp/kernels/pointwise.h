@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/activation_kind.h"
+#include "kernels/functions.h"
 
 namespace fastcnn {
 
@@ -12,7 +12,7 @@ namespace fastcnn {
 struct CrossEntropyArgs {
   const float* logits;         // [samples][classes], or one interleaved block [classes][kWidth]
   const std::int64_t* labels;  // [samples]; one outside [0, classes) makes the loss NaN
-  float* dlogits;              // as logits, or null; lanes without a sample get 0
+  float* dlogits;              // as logits, or null
   std::int64_t samples;        // at most kWidth for a block
   std::int64_t classes;
   float scale;     // dlogits = (softmax - one hot) * scale
@@ -21,11 +21,11 @@ struct CrossEntropyArgs {
 };
 
 struct PointwiseKernels {
-  void (*activate)(Act act, const float* x, float* y, std::int64_t n);
-  // dx = dy f'(x), from the output y
-  void (*activate_grad)(Act act, const float* dy, const float* y, float* dx, std::int64_t n);
-  // y = act(a + b)
-  void (*add)(Act act, const float* a, const float* b, float* y, std::int64_t n);
+  void (*function)(const Function& f, const float* x, float* y, std::int64_t n);  // may be in place
+  // dx = dy f'(.) from v, which is x or y as the function's row says
+  void (*function_grad)(const Function& f, const float* dy, const float* v, float* dx, std::int64_t n);
+  // y = f(in[0] + in[1] + ...), in this order; float arrays, count >= 1
+  void (*add)(const Function& f, const void* const* in, std::int64_t count, float* y, std::int64_t n);
   void (*scale)(const float* x, float factor, float* y, std::int64_t n);
   // hyper: learning rate, momentum, weight decay, dampening, nesterov, first step. buffer may be null: no
   // momentum.

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/activation_kind.h"
+#include "kernels/functions.h"
 
 namespace fastcnn {
 
@@ -36,8 +36,7 @@ struct WinogradInput {
   WinogradBuffer v;
 };
 
-// y = A^T M A, then bias, residual, activation; statistics of y without them; or the 2x2 pool with stride 2
-// of y.
+// y = f(A^T M A + bias + residual); statistics of A^T M A + bias; or the 2x2 pool with stride 2 of y.
 struct WinogradOutput {
   WinogradTiles tiles;
   WinogradImages images;
@@ -45,8 +44,9 @@ struct WinogradOutput {
   std::int64_t c;
   float* y;
   const float* bias;      // or null
-  const float* residual;  // or null; lies as y
-  Act activation;
+  const float* residual;  // or null
+  WinogradImages residual_images;
+  Function f;
   float *shift, *sum, *square;  // shift null: no statistics
   float* pooled;                // or null: then y is not written
   WinogradImages pooled_images;

@@ -3,15 +3,16 @@
 namespace fastcnn::ops {
 namespace {
 
-bool lies_in_a_layout(const TensorDesc& d) {
-  return !d.absent && d.batched && (d.shape.rank() == 2 || d.shape.rank() == 4) && d.dtype != DType::kInt64;
-}
-
 template <class F>
 void each_laid_out(const Problem& p, F&& f) {
   for (const auto* list : {&p.inputs, &p.outputs})
     for (const TensorDesc& d : *list)
-      if (lies_in_a_layout(d)) f(d);
+      if (takes_layout(d)) f(d);
+}
+
+void expect_not_empty(const TensorDesc& d, const char* what) {
+  for (int i = 1; i < d.shape.rank(); ++i)
+    check(d.shape[i] >= 1, "expected ", what, " without empty dimensions past the batch, got ", d.shape);
 }
 
 }  // namespace
@@ -28,20 +29,19 @@ void expect_float(const TensorDesc& d, const char* what) {
   if (d.dtype != DType::kFloat32) throw TypeError(str("expected float32 ", what, ", got ", name_of(d.dtype)));
 }
 
-void expect_map(const TensorDesc& d, const char* what) {
+void expect_map(const TensorDesc& d, const char* what, int spatial) {
+  static const char* const kNames[] = {"(N, C)", "(N, C, L)", "(N, C, H, W)", "(N, C, D, H, W)"};
   expect_float(d, what);
-  check(d.shape.rank() == 4, "expected ", what, " of 4 dimensions (N, C, H, W), got ", d.shape.rank(), " (",
-        what, " ", d.shape, ")");
-  for (int i = 1; i < 4; ++i)
-    check(d.shape[i] >= 1, "expected ", what, " without empty channel and spatial dimensions, got ", d.shape);
+  check(d.shape.rank() == spatial + 2, "expected ", what, " of ", spatial + 2, " dimensions ",
+        kNames[spatial], ", got ", d.shape.rank(), " (", what, " ", d.shape, ")");
+  expect_not_empty(d, what);
 }
 
 void expect_batch(const TensorDesc& d, const char* what) {
   expect_float(d, what);
-  check(d.shape.rank() == 2 || d.shape.rank() == 4, "expected ", what, " of 2 or 4 dimensions, got ",
+  check(d.shape.rank() >= 2 && d.shape.rank() <= 5, "expected ", what, " of 2 to 5 dimensions, got ",
         d.shape.rank(), " (", what, " ", d.shape, ")");
-  for (int i = 1; i < d.shape.rank(); ++i)
-    check(d.shape[i] >= 1, "expected ", what, " without empty dimensions past the batch, got ", d.shape);
+  expect_not_empty(d, what);
 }
 
 void expect_shape(const TensorDesc& d, const char* what, const Shape& shape, const char* like) {
@@ -55,21 +55,18 @@ void expect_vector(const TensorDesc& d, const char* what, std::int64_t n, const 
         ")");
 }
 
+void expect_bias(const std::vector<TensorDesc>& in, std::int64_t channels) {
+  if (in.size() < 3 || in[2].absent) return;
+  expect_float(in[2], "bias");
+  check(in[2].shape == Shape{channels}, "expected a bias of ", channels, " elements, got ", in[2].shape,
+        " (weight ", in[1].shape, ")");
+}
+
 TensorDesc like(const TensorDesc& operand) {
-  return {operand.shape, DType::kFloat32, Layout::kPlain, operand.batched, false};
+  return {operand.shape, DType::kFloat32, Layout::kPlain, operand.batched};
 }
-
-TensorDesc batched_desc(const Shape& shape, DType dtype) {
-  TensorDesc d;
-  d.shape = shape, d.dtype = dtype, d.batched = true;
-  return d;
-}
-
-TensorDesc plain_desc(const Shape& shape, DType dtype) {
-  TensorDesc d;
-  d.shape = shape, d.dtype = dtype;
-  return d;
-}
+TensorDesc batched_desc(const Shape& shape, DType dtype) { return {shape, dtype, Layout::kPlain, true}; }
+TensorDesc plain_desc(const Shape& shape, DType dtype) { return {shape, dtype}; }
 
 std::string unless_in(const Problem& p, Layout layout) {
   std::string why;
@@ -85,6 +82,45 @@ std::string unless_alike(const Problem& p) {
   return unless_in(p, layout).empty() ? "" : "takes values that all lie in one layout";
 }
 
+std::string unless_dense(const Problem& p) {
+  for (const auto* list : {&p.inputs, &p.outputs})
+    for (const TensorDesc& d : *list)
+      if (!d.absent && d.pitch != 0 && !dense(d)) return "takes values that have their own memory";
+  return "";
+}
+
+std::string unless_after(const Problem& p, std::initializer_list<PostKind> order) {
+  return p.before.empty() ? unless_in_order(p.after, order) : "takes its input as it is";
+}
+std::string unless_no_posts(const Problem& p) { return unless_after(p, {}); }
+
+std::string unless_function(const Problem& p) {
+  const PostOp* f = p.before.empty() ? find(p.after, PostKind::kFunction) : nullptr;
+  if (f && f->out >= 0) return "does not keep the value before the function";
+  return unless_after(p, {PostKind::kFunction});
+}
+
+int own_input(const Problem& p, int i) {
+  if (i >= static_cast<int>(p.inputs.size()) || p.inputs[static_cast<std::size_t>(i)].absent) return -1;
+  for (const PostOps* posts : {&p.before, &p.after})
+    for (const PostOp& post : *posts)
+      if (post.in >= 0 && post.in <= i) return -1;
+  return i;
+}
+
+std::vector<ValueId> weighted_gradients(GradBuilder& g, const Call& call, ValueId dy, const std::string& data,
+                                        const Attrs& data_attrs, const std::string& weights,
+                                        const Attrs& weights_attrs) {
+  std::vector<ValueId> grads(call.inputs.size(), kNoValue);
+  const bool bias = call.inputs.size() > 2 && call.needs[2];
+  if (call.needs[0]) grads[0] = g.add(data, {dy, call.inputs[1]}, data_attrs)[0];
+  if (!call.needs[1] && !bias) return grads;
+  const auto dw_db = g.add(weights, {call.inputs[0], dy}, weights_attrs);
+  if (call.needs[1]) grads[1] = dw_db[0];
+  if (bias) grads[2] = dw_db[1];
+  return grads;
+}
+
 Layout layout_of(const Problem& p) {
   Layout layout = Layout::kPlain;
   each_laid_out(p, [&](const TensorDesc& d) {
@@ -93,13 +129,6 @@ Layout layout_of(const Problem& p) {
       if (d.layout != Layout::kPlain) layout = d.layout;
   });
   return layout;
-}
-
-Act act_of(Activation a) {
-  static_assert(static_cast<int>(Act::kRelu) == static_cast<int>(Activation::kRelu) &&
-                static_cast<int>(Act::kTanh) == static_cast<int>(Activation::kTanh) &&
-                static_cast<int>(Act::kSigmoid) == static_cast<int>(Activation::kSigmoid));
-  return static_cast<Act>(a);
 }
 
 }  // namespace fastcnn::ops

@@ -1,23 +1,19 @@
 #include "ops/registry.h"
 
-#include <algorithm>
-
 namespace fastcnn::ops {
 namespace {
 
 const Registry& registry() {
   static const Registry all = [] {
     Registry r;
-    register_activation(r);
-    register_batchnorm(r);
-    register_conv2d(r);
-    register_elementwise(r);
-    register_shape_ops(r);
-    register_layout(r);
+    register_conv(r);
+    register_pool(r);
+    register_norm(r);
+    register_pointwise(r);
+    register_update(r);
     register_linear(r);
     register_loss(r);
-    register_pool(r);
-    register_sgd(r);
+    register_shape(r);
     return r;
   }();
   return all;
@@ -25,28 +21,18 @@ const Registry& registry() {
 
 }  // namespace
 
-void Registry::add(const OpDef& op) { ops_.push_back(&op); }
-
-const OpDef* Registry::find(const std::string& name) const {
-  for (const OpDef* op : ops_)
-    if (name == op->name()) return op;
-  return nullptr;
-}
-
-std::vector<std::string> Registry::names() const {
-  std::vector<std::string> out;
-  for (const OpDef* op : ops_) out.emplace_back(op->name());
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 const OpDef& find_op(const std::string& name) {
-  if (const OpDef* op = registry().find(name)) return *op;
+  const auto& ops = registry().ops();
+  if (const auto it = ops.find(name); it != ops.end()) return *it->second;
   std::string known;
   for (const auto& n : op_names()) known += (known.empty() ? "" : ", ") + n;
   throw ValueError(str("unknown op '", name, "'; known: ", known));
 }
 
-std::vector<std::string> op_names() { return registry().names(); }
+std::vector<std::string> op_names() {
+  std::vector<std::string> out;
+  for (const auto& [name, op] : registry().ops()) out.push_back(name);
+  return out;
+}
 
 }  // namespace fastcnn::ops

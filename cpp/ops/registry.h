@@ -1,5 +1,9 @@
-// The table of all ops. Each area registers its own.
+// The table of all ops. Each family registers its own.
 #pragma once
+
+#include <map>
+#include <memory>
+#include <string>
 
 #include "ops/op.h"
 
@@ -7,24 +11,25 @@ namespace fastcnn::ops {
 
 class Registry {
  public:
-  // op must live forever (a function-local static).
-  void add(const OpDef& op);
-  const OpDef* find(const std::string& name) const;
-  std::vector<std::string> names() const;
+  template <class Op, class... Args>
+  void add(Args&&... args) {
+    auto op = std::make_unique<Op>(std::forward<Args>(args)...);
+    const std::string name = op->name();
+    ops_[name] = std::move(op);
+  }
+  const std::map<std::string, std::unique_ptr<OpDef>>& ops() const { return ops_; }
 
  private:
-  std::vector<const OpDef*> ops_;
+  std::map<std::string, std::unique_ptr<OpDef>> ops_;
 };
 
-void register_activation(Registry& r);   // relu tanh sigmoid, activation_backward
-void register_batchnorm(Registry& r);    // batch_norm_stats _apply _backward _inference ...
-void register_conv2d(Registry& r);       // conv2d conv2d_backward_data conv2d_backward_weights
-void register_elementwise(Registry& r);  // add scale
-void register_shape_ops(Registry& r);    // flatten concat pad_channels subsample and their backward ops
-void register_layout(Registry& r);       // convert
-void register_linear(Registry& r);       // linear linear_backward_data linear_backward_weights
-void register_loss(Registry& r);         // softmax softmax_cross_entropy
-void register_pool(Registry& r);         // max_pool2d avg_pool2d global_avg_pool2d and their backward ops
-void register_sgd(Registry& r);          // sgd
+void register_conv(Registry& r);       // conv1d conv2d conv3d and their backward ops, fold_channel_affine
+void register_pool(Registry& r);       // max, average, global and adaptive pooling and their backward ops
+void register_norm(Registry& r);       // batch_norm_stats _apply _backward _inference ..., running_statistics
+void register_pointwise(Registry& r);  // the functions of kernels/functions.inc, add, scale
+void register_update(Registry& r);     // sgd
+void register_linear(Registry& r);     // linear linear_backward_data linear_backward_weights
+void register_loss(Registry& r);       // softmax softmax_cross_entropy
+void register_shape(Registry& r);      // flatten concat slice_channels pad_channels subsample, convert
 
 }  // namespace fastcnn::ops

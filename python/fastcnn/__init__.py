@@ -56,24 +56,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "History",
-    "Tensor",
-    "Trainer",
-    "data",
-    "from_dlpack",
-    "functional",
-    "get_num_threads",
-    "info",
-    "io",
-    "load",
-    "load_weights",
-    "manual_seed",
-    "models",
-    "nn",
-    "optim",
-    "reference",
-    "save",
-    "save_weights",
-    "set_num_threads",
-    "train",
-]
+    "History", "Tensor", "Trainer", "data", "from_dlpack", "functional", "get_num_threads", "info", "io",
+    "load", "load_weights", "manual_seed", "models", "nn", "optim", "reference", "save", "save_weights",
+    "set_num_threads", "train",
+]  # fmt: skip

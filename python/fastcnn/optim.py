@@ -65,7 +65,6 @@ class SGD:
         self.weight_decay, self.nesterov = float(weight_decay), bool(nesterov)
         self._check()
         self.buffers: dict[int, Any] = {}  # by id of the parameter: its momentum
-        self._hyper = _core.Tensor(np.zeros(6, np.float32))
         self.steps = 0
 
     def _check(self) -> None:
@@ -81,23 +80,26 @@ class SGD:
     def _buffer(self, p: Parameter) -> Any:
         if self.momentum <= 0:
             return None
-        if id(p) not in self.buffers:
-            self.buffers[id(p)] = _core.Tensor(np.zeros(p.shape, np.float32))
+        if id(p) not in self.buffers:  # setdefault: another thread may plan the same step
+            self.buffers.setdefault(id(p), _core.Tensor(np.zeros(p.shape, np.float32)))
         return self.buffers[id(p)]
 
-    def begin_step(self) -> None:
-        """Write the numbers of the coming step where plans read them."""
+    def hyper(self) -> np.ndarray:
+        """The numbers of the coming step, as the update reads them."""
         self._check()
-        self._hyper.numpy()[...] = (
-            self.lr, self.momentum, self.weight_decay, self.dampening, self.nesterov, self.steps == 0,
-        )  # fmt: skip
+        # Without dampening the first step is one like the others, from a momentum of zero.
+        first = self.steps == 0 and self.dampening != 0
+        return np.array(
+            [self.lr, self.momentum, self.weight_decay, self.dampening, self.nesterov, first],
+            np.float32,
+        )
 
     def end_step(self) -> None:
         self.steps += 1
 
     def record(self, trace: Any, parameters: list[Parameter], gradients: list[int | None]) -> None:
-        """Append the updates of a training step to its trace."""
-        hyper = trace.tensor(self._hyper, "hyperparameters")
+        """Append the updates of a training step to its trace; the numbers are its last input, bound per run."""
+        hyper = trace.input((6,), "float32", "hyperparameters", batched=False).id
         for p, g in zip(parameters, gradients, strict=True):
             if g is None:
                 continue
@@ -112,7 +114,7 @@ class SGD:
 
     def step(self) -> None:
         """Update every parameter that has a gradient from its ``grad``."""
-        self.begin_step()
+        hyper = self.hyper()
         for p in self.parameters:
             if p.requires_grad and p.grad is not None:
                 if p.grad.shape != p.shape:
@@ -122,10 +124,7 @@ class SGD:
         for p in self.parameters:
             if p.requires_grad and p.grad is not None:
                 grad = np.ascontiguousarray(p.grad, np.float32)
-                _core.run(
-                    "sgd",
-                    [p.data, grad, None if self.momentum <= 0 else self._buffer(p).numpy(), self._hyper],
-                )
+                _core.run("sgd", [p.tensor, grad, self._buffer(p), hyper])
         self.end_step()
 
     def zero_grad(self) -> None:
@@ -152,3 +151,5 @@ class SGD:
         for p, b in zip(self.parameters, buffers, strict=True):
             if b is not None:
                 self._buffer(p).numpy()[...] = b
+            elif id(p) in self.buffers:  # plans hold it: it starts anew where it lies
+                self.buffers[id(p)].numpy()[...] = 0

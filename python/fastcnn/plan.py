@@ -14,7 +14,8 @@ class Plan:
     Attributes
     ----------
     steps : list of dict
-        layer, op, implementation, detail, layout, fused, output, launch, section, segment, flops, bytes.
+        layer, op, implementation, detail, layout, fused, output, launch, section, segment, flops, bytes, and
+        predicted: the seconds that the choice of layouts counts with.
         Steps of the same launch run in one parallel region; a segment carries an image block through all of them.
     buffers : list of dict
         layer, shape, layout, place, bytes, offset, first, last: lifetimes are in launches (for buffers of a
@@ -23,7 +24,8 @@ class Plan:
 
     def __init__(self, core: Any, trace: Any) -> None:
         self.core = core
-        self._inputs = [(n, s, d) for n, s, d in trace.input_list]
+        self._inputs = list(trace.input_list)
+        self._alive = trace.alive()  # caches know them by their ids
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -41,26 +43,16 @@ class Plan:
     def describe(self) -> str:
         """Steps, then buffers, then the sum of memory, as a table."""
         steps = self.steps
-        lines = [
-            f"plan: {len(steps)} steps in {len({s['launch'] for s in steps})} launches, {self.core.threads} threads"
-        ]
-        rows: list[tuple[str, ...]] = [
-            ("launch", "layer", "implementation", "fused", "layout", "output", "MFLOP", "MB")
-        ]
-        rows += [(*_step_cells(s), f"{s['flops'] / 1e6:.2f}", f"{s['bytes'] / 1e6:.2f}") for s in steps]
-        lines += _table(rows, right=2)
-        rows = [("buffer of", "shape", "layout", "place", "offset", "bytes", "from", "to")]
-        rows += [
-            (
-                b["layer"],
-                b["shape"],
-                b["layout"],
-                b["place"],
-                *(str(b[k]) for k in ("offset", "bytes", "first", "last")),
-            )
-            for b in self.buffers
-        ]
-        lines += ["", *_table(rows, right=4)]
+        launches = len({s["launch"] for s in steps})
+        lines = [f"plan: {len(steps)} steps in {launches} launches, {self.core.threads} threads"]
+        lines += _step_table(
+            steps,
+            {"MFLOP": ("flops", 1e-6, 2), "MB": ("bytes", 1e-6, 2), "price us": ("predicted", 1e6, 1)},
+        )
+        rows = [["buffer of", "shape", "layout", "place", "offset", "bytes", "from", "to"]]
+        keys = ("layer", "shape", "layout", "place", "offset", "bytes", "first", "last")
+        rows += [[str(b[k]) for k in keys] for b in self.buffers]
+        lines += ["", *aligned(rows, right=4)]
         lines.append(
             f"memory: {self.arena_bytes / 1e6:.2f} MB, of it scratch {self.core.scratch_bytes / 1e6:.2f} MB; "
             f"kept between runs: {self.core.persistent_bytes / 1e6:.2f} MB"
@@ -70,18 +62,22 @@ class Plan:
     def profile(self, repeats: int = 10) -> Profile:
         """Run on random inputs and measure each step; the medians of ``repeats`` runs.
 
-        A training plan updates the model while it is profiled: profile a copy, or before training.
+        A training plan moves running statistics while it is profiled: profile a copy, or before training. Its
+        updates run with a learning rate of zero.
         """
         rng = np.random.default_rng(0)
         inputs = {
-            i: rng.standard_normal(shape).astype(np.float32) if dtype == "float32" else np.zeros(shape, dtype)
-            for i, (_, shape, dtype) in enumerate(self._inputs)
+            i: rng.standard_normal(shape).astype(np.float32)
+            if batched and dtype == "float32"
+            else np.zeros(shape, dtype)
+            for i, (_, shape, dtype, batched) in enumerate(self._inputs)
         }
         runs = []
         for _ in range(repeats + 1):
             times = np.zeros(len(self.steps))
+            run = self.core.start()
             for section in range(self.core.sections):
-                times += self.core.time(section, inputs)
+                times += run.time(section, inputs)
             runs.append(times)
         return Profile(self.steps, np.median(runs[1:], axis=0))
 
@@ -110,26 +106,26 @@ class Profile(str):
             measured.append(
                 {**step, "seconds": t, "gflops": step["flops"] * rate, "gbytes": step["bytes"] * rate}
             )
-        rows: list[tuple[str, ...]] = [
-            ("launch", "layer", "implementation", "fused", "layout", "output", "us", "GFLOP/s", "GB/s")
-        ]
-        for s in measured:
-            rows.append(
-                (*_step_cells(s), f"{s['seconds'] * 1e6:.1f}", f"{s['gflops']:.1f}", f"{s['gbytes']:.1f}")
-            )
+        figures = {"us": ("seconds", 1e6, 1), "GFLOP/s": ("gflops", 1.0, 1), "GB/s": ("gbytes", 1.0, 1)}
         total = float(seconds.sum())
-        self = super().__new__(cls, "\n".join([*_table(rows, right=3), f"total: {total * 1e3:.3f} ms"]))
+        lines = [*_step_table(measured, figures), f"total: {total * 1e3:.3f} ms"]
+        self = super().__new__(cls, "\n".join(lines))
         self.steps, self.seconds = measured, total
         return self
 
 
-def _step_cells(s: dict[str, Any]) -> tuple[str, ...]:
-    launch = f"{s['launch']}{'*' if s['segment'] else ''}"
-    name = s["implementation"] + (f" [{s['detail']}]" if s["detail"] else "")
-    return launch, s["layer"], name, s["fused"], s["layout"], s["output"]
+def _step_table(steps: list[dict[str, Any]], figures: dict[str, tuple[str, float, int]]) -> list[str]:
+    """figures: by their heading, the key of a step, a factor, and how many decimals."""
+    rows = [["launch", "layer", "implementation", "fused", "layout", "output", *figures]]
+    for s in steps:
+        launch = f"{s['launch']}{'*' if s['segment'] else ''}"
+        name = s["implementation"] + (f" [{s['detail']}]" if s["detail"] else "")
+        numbers = [f"{s[key] * factor:.{decimals}f}" for key, factor, decimals in figures.values()]
+        rows.append([launch, s["layer"], name, s["fused"], s["layout"], s["output"], *numbers])
+    return aligned(rows, right=len(figures))
 
 
-def _table(rows: Sequence[tuple[str, ...]], right: int) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], right: int) -> list[str]:
     """Columns padded to their widest cell; the last ``right`` columns are numbers."""
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     left = len(widths) - right

@@ -1,12 +1,10 @@
-// Elementary functions on vectors, and the activations made of them. NaN stays NaN, infinities give the
+// Elementary functions on vectors. NaN stays NaN, infinities give the
 // limits. Coefficients: minimax fits of this project, rounded to float32 one after the other.
 #pragma once
 
-#include "kernels/activation_kind.h"
 #include "kernels/simd/simd.h"
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 
 // 2^n for -126 <= n <= 127.
 FASTCNN_INLINE Vec exp2_int(IVec n) { return bits((n + 127) << 23); }
@@ -75,42 +73,4 @@ FASTCNN_INLINE Vec vsigmoid(Vec x) {
   return select(x < zero(), e * r, r);
 }
 
-template <Act kAct>
-FASTCNN_INLINE Vec activate(Vec x) {
-  if constexpr (kAct == Act::kRelu) return vmax(zero(), x);
-  if constexpr (kAct == Act::kTanh) return vtanh(x);
-  if constexpr (kAct == Act::kSigmoid) return vsigmoid(x);
-  return x;
-}
-
-// dy f'(x) from the activation's output y.
-template <Act kAct>
-FASTCNN_INLINE Vec activate_grad(Vec dy, Vec y) {
-  if constexpr (kAct == Act::kRelu) return select(y <= zero(), zero(), dy);
-  if constexpr (kAct == Act::kTanh) return dy * fma(-y, y, broadcast(1.0f));
-  if constexpr (kAct == Act::kSigmoid) return dy * (y * (broadcast(1.0f) - y));
-  return dy;
-}
-
-template <Act kAct>
-struct ActTag {
-  static constexpr Act value = kAct;
-};
-
-// f(ActTag<kAct>) for the kind at hand: one branch outside the loop instead of one per element.
-template <class F>
-FASTCNN_INLINE void with_act(Act act, F&& f) {
-  switch (act) {
-    case Act::kNone:
-      return f(ActTag<Act::kNone>{});
-    case Act::kRelu:
-      return f(ActTag<Act::kRelu>{});
-    case Act::kTanh:
-      return f(ActTag<Act::kTanh>{});
-    case Act::kSigmoid:
-      return f(ActTag<Act::kSigmoid>{});
-  }
-}
-
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

@@ -2,8 +2,7 @@
 
 #include "kernels/simd/simd.h"
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 namespace {
 
 constexpr int kChains = kAccumulators < 12 ? kAccumulators : 12;  // enough to hide the latency of two units
@@ -29,8 +28,6 @@ float multiply_add(std::int64_t rounds) {
 
 }  // namespace
 
-extern const ProbeKernels kProbe;
-const ProbeKernels kProbe = {multiply_add, std::int64_t{2} * kWidth * kChains * 8};
+extern const ProbeKernels kProbe = {multiply_add, std::int64_t{2} * kWidth * kChains * 8};
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

@@ -3,8 +3,7 @@
 
 #include "kernels/simd/simd.h"
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 
 // kAccumulators leaves room for a few operands; tiles that need more of those count all registers.
 constexpr int kRegisters = kAccumulators > 16 ? 32 : 16;
@@ -19,6 +18,12 @@ struct Parts {
     if (count > 0) size = n / count, larger = n - size * count;
   }
   int at(std::int64_t i) const { return static_cast<int>(size + (i < larger ? 1 : 0)); }
+  // f(first, size) for each of them.
+  template <class F>
+  FASTCNN_INLINE void each(F&& f) const {
+    std::int64_t first = 0;
+    for (std::int64_t i = 0; i < count; first += at(i), ++i) f(first, at(i));
+  }
 };
 
 // Half cycles that a rows x columns tile takes per step of its sum, with two multiply-adds and two loads per
@@ -40,5 +45,45 @@ inline double tiled_time(Parts rows, Parts columns) {
   return t;
 }
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+// Tiles of a kind, at[rows][columns]; null where there is none. Set: kRows, kColumns, fits(rows, columns) and
+// the functions tile<rows, columns>.
+template <class Fn, int kRows, int kColumns>
+struct TileTable {
+  Fn at[kRows + 1][kColumns + 1];
+};
+
+template <class Set, int R, int C, class Table>
+constexpr void fill_tiles(Table& t) {
+  if constexpr (Set::fits(R, C)) t.at[R][C] = Set::template tile<R, C>;
+  if constexpr (C < Set::kColumns)
+    fill_tiles<Set, R, C + 1>(t);
+  else if constexpr (R < Set::kRows)
+    fill_tiles<Set, R + 1, 1>(t);
+}
+
+template <class Set>
+constexpr auto make_tiles() {
+  TileTable<decltype(&Set::template tile<1, 1>), Set::kRows, Set::kColumns> t{};
+  fill_tiles<Set, 1, 1>(t);
+  return t;
+}
+
+struct TileShape {
+  int rows = 1, columns = 1;
+};
+
+// The fastest tile for so many rows and columns.
+template <class Set>
+TileShape best_tile(std::int64_t rows, std::int64_t columns) {
+  TileShape best;
+  double least = 0;
+  for (int r = 1; r <= Set::kRows && r <= rows; ++r)
+    for (int c = 1; c <= Set::kColumns && c <= columns; ++c) {
+      if (!Set::fits(r, c)) continue;
+      const double t = tiled_time(Parts(rows, r), Parts(columns, c));
+      if (least == 0 || t < least) least = t, best = {r, c};
+    }
+  return best;
+}
+
+}  // namespace fastcnn::FASTCNN_ISA

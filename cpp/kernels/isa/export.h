@@ -4,11 +4,7 @@
 #include "kernels/simd/simd.h"
 #include "kernels/table.h"
 
-#define FASTCNN_STRING_(x) #x
-#define FASTCNN_STRING(x) FASTCNN_STRING_(x)
-
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 
 extern const ConvKernels kConv;
 extern const WinogradKernels kWinograd;
@@ -20,18 +16,16 @@ extern const PointwiseKernels kPointwise;
 extern const LayoutKernels kLayout;
 extern const ProbeKernels kProbe;
 
-extern const KernelTable kTable;
-const KernelTable kTable = {FASTCNN_STRING(FASTCNN_ISA),
-                            kWidth,
-                            &kConv,
-                            &kWinograd,
-                            &kInterleaved,
-                            &kLinear,
-                            &kPool,
-                            &kNorm,
-                            &kPointwise,
-                            &kLayout,
-                            &kProbe};
+extern const KernelTable kTable = {FASTCNN_STRING(FASTCNN_ISA),
+                                   kWidth,
+                                   &kConv,
+                                   &kWinograd,
+                                   &kInterleaved,
+                                   &kLinear,
+                                   &kPool,
+                                   &kNorm,
+                                   &kPointwise,
+                                   &kLayout,
+                                   &kProbe};
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

@@ -4,14 +4,7 @@
 
 #include <immintrin.h>
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
-
-constexpr int kWidth = 8;
-constexpr int kAccumulators = 12;
-
-typedef float Vec __attribute__((vector_size(32)));
-typedef std::int32_t IVec __attribute__((vector_size(32)));
+namespace fastcnn::FASTCNN_ISA {
 
 FASTCNN_INLINE IVec lane_mask(int n) {  // -1 in the first n lanes
   const IVec lane = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -75,5 +68,4 @@ FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::
   }
 }
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

@@ -3,14 +3,7 @@
 
 #include <immintrin.h>
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
-
-constexpr int kWidth = 16;
-constexpr int kAccumulators = 28;
-
-typedef float Vec __attribute__((vector_size(64)));
-typedef std::int32_t IVec __attribute__((vector_size(64)));
+namespace fastcnn::FASTCNN_ISA {
 
 FASTCNN_INLINE __mmask16 lane_mask(int n) { return (__mmask16)((1u << n) - 1u); }
 FASTCNN_INLINE Vec load(const float* p) { return (Vec)_mm512_loadu_ps(p); }
@@ -90,5 +83,4 @@ FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::
   }
 }
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

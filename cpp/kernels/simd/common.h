@@ -1,8 +1,7 @@
 // What every instruction set gets from the vector extension alone.
 #pragma once
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 
 FASTCNN_INLINE Vec zero() { return Vec{}; }
 FASTCNN_INLINE Vec select(IVec mask, Vec a, Vec b) { return mask ? a : b; }
@@ -28,5 +27,4 @@ FASTCNN_INLINE float reduce_max(Vec v) {
   return t[0];
 }
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

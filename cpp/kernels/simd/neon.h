@@ -3,14 +3,7 @@
 
 #include <arm_neon.h>
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
-
-constexpr int kWidth = 4;
-constexpr int kAccumulators = 24;
-
-typedef float Vec __attribute__((vector_size(16)));
-typedef std::int32_t IVec __attribute__((vector_size(16)));
+namespace fastcnn::FASTCNN_ISA {
 
 FASTCNN_INLINE Vec load(const float* p) { return (Vec)vld1q_f32(p); }
 FASTCNN_INLINE void store(float* p, Vec v) { vst1q_f32(p, (float32x4_t)v); }
@@ -73,5 +66,4 @@ FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::
   vst1q_f32(d + 3 * ld, vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1])));
 }
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

@@ -3,14 +3,8 @@
 
 #include <cmath>
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 
-constexpr int kWidth = 4;
-constexpr int kAccumulators = 8;
-
-typedef float Vec __attribute__((vector_size(16)));
-typedef std::int32_t IVec __attribute__((vector_size(16)));
 typedef float UnalignedVec __attribute__((vector_size(16), aligned(4), may_alias));
 
 FASTCNN_INLINE Vec load(const float* p) { return (Vec) * (const UnalignedVec*)p; }
@@ -59,5 +53,4 @@ FASTCNN_INLINE void transpose(const float* s, std::ptrdiff_t ls, float* d, std::
     for (int j = 0; j < kWidth; ++j) d[j * ld + i] = s[i * ls + j];
 }
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

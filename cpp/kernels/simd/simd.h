@@ -1,6 +1,6 @@
 // The small vector type of the instruction set this file is compiled for. Kernels are written once over it.
 //
-// Every header of this folder defines, in namespace fastcnn::FASTCNN_ISA:
+// This header and the one of the instruction set define, in namespace fastcnn::FASTCNN_ISA:
 //   kWidth                     floats per vector; also the images in one batch-interleaved block
 //   kAccumulators              vector registers a kernel may use for sums without spilling
 //   Vec                        GCC/Clang vector of kWidth floats: + - * / and comparisons work on it
@@ -28,16 +28,27 @@
 
 #define FASTCNN_INLINE inline __attribute__((always_inline))
 
+#define FASTCNN_STRING_(x) #x
+#define FASTCNN_STRING(x) FASTCNN_STRING_(x)
+
+namespace fastcnn::FASTCNN_ISA {
+
 #if defined(FASTCNN_ISA_AVX512)
-#include "kernels/simd/avx512.h"
+constexpr int kWidth = 16, kAccumulators = 28;
 #elif defined(FASTCNN_ISA_AVX2)
-#include "kernels/simd/avx2.h"
+constexpr int kWidth = 8, kAccumulators = 12;
 #elif defined(FASTCNN_ISA_NEON)
-#include "kernels/simd/neon.h"
+constexpr int kWidth = 4, kAccumulators = 24;
 #elif defined(FASTCNN_ISA_SCALAR)
-#include "kernels/simd/scalar.h"
+constexpr int kWidth = 4, kAccumulators = 8;
 #else
 #error "compile this file through cmake/isa_kernels.cmake"
 #endif
 
+typedef float Vec __attribute__((vector_size(kWidth * 4)));
+typedef std::int32_t IVec __attribute__((vector_size(kWidth * 4)));
+
+}  // namespace fastcnn::FASTCNN_ISA
+
+#include FASTCNN_STRING(FASTCNN_ISA.h)  // of this folder
 #include "kernels/simd/common.h"

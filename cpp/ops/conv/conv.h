@@ -1,52 +1,43 @@
-// What the implementations of conv2d, conv2d_backward_data and conv2d_backward_weights share: the parsed
-// problem, where its operands stand, and the lists that conv.cpp joins, most special first.
+// What the implementations of conv{1,2,3}d and their two backward ops share: the parsed problem and the
+// lists that conv.cpp joins, most special first.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "ops/checks.h"
 #include "ops/op.h"
 
 namespace fastcnn::ops {
 
-// One convolution, by its forward names whichever direction is computed. Checked: every output pixel lies
-// inside the padded input, and no product below overflows.
-struct ConvParams {
-  std::int64_t n = 0;
-  std::int64_t ic = 0, ih = 0, iw = 0;  // x  [n, ic, ih, iw]
-  std::int64_t oc = 0, oh = 0, ow = 0;  // y  [n, oc, oh, ow]
-  std::int64_t kh = 1, kw = 1;          // w  [oc, ic / groups, kh, kw]
-  std::int64_t sh = 1, sw = 1;
-  std::int64_t pt = 0, pl = 0, pb = 0, pr = 0;
-  std::int64_t dh = 1, dw = 1;  // distance between taps: 1 is dense
+enum class ConvDirection { kForward, kBackwardData, kBackwardWeights };
+
+// One convolution, by its forward names whichever direction is computed. Arrays are (depth, height, width);
+// dimensions that the op lacks come first and are 1, their padding 0. Checked: every output pixel lies inside
+// the padded input, and no product below overflows.
+struct ConvParams : Facts {
+  int rank = 2;                        // spatial dimensions of the op
+  std::int64_t n = 0, ic = 0, oc = 0;  // x [n, ic, in], y [n, oc, out], w [oc, ic / groups, kernel]
+  std::int64_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1};
+  std::int64_t kernel[3] = {1, 1, 1}, stride[3] = {1, 1, 1};
+  std::int64_t before[3] = {0, 0, 0}, after[3] = {0, 0, 0};  // padding
+  std::int64_t dilation[3] = {1, 1, 1};                      // distance between taps: 1 is dense
   std::int64_t groups = 1;
 
+  std::int64_t in_pixels() const { return in[0] * in[1] * in[2]; }
+  std::int64_t out_pixels() const { return out[0] * out[1] * out[2]; }
+  std::int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
   std::int64_t gic() const { return ic / groups; }
   std::int64_t goc() const { return oc / groups; }
   bool depthwise() const { return groups == ic && groups == oc; }
   double macs() const;       // multiply-adds of any direction, taps in the padding included
-  std::string text() const;  // "8x32x28x28 -> 64, 3x3 stride 1 padding 1": for refusals
+  std::string text() const;  // "8x32x28x28 -> 64, kernel 3x3 stride 1x1 ...": for refusals
 };
 
-// Throw ValueError / TypeError with shapes when the operands do not fit together.
-ConvParams conv_forward_params(const Attrs& attrs, const std::vector<TensorDesc>& in);           // x, w, b?
-ConvParams conv_backward_data_params(const Attrs& attrs, const std::vector<TensorDesc>& in);     // dy, w
-ConvParams conv_backward_weights_params(const Attrs& attrs, const std::vector<TensorDesc>& in);  // x, dy
-
-// Where the operands of a (fused) conv2d or conv2d_backward_data problem stand in RunArgs; -1: not there.
-struct ConvOperands {
-  int bias = -1;
-  int running_mean = -1, running_var = -1, residual = -1;  // inputs
-  int mean = -1, rstd = -1, unpooled = -1;                 // outputs
-};
-ConvOperands conv_operands(const Problem& p);
-
-enum class ConvDirection { kForward, kBackwardData, kBackwardWeights };
-
-// The implementations of one direction, by file.
-std::vector<Impl> conv2d_depthwise(ConvDirection d);    // depthwise.cpp: NHWC, one channel per group
-std::vector<Impl> conv2d_winograd(ConvDirection d);     // winograd*.cpp: NHWC, 3x3 with stride 1
-std::vector<Impl> conv2d_direct(ConvDirection d);       // direct*.cpp: NHWC implicit GEMM, takes anything
-std::vector<Impl> conv2d_interleaved(ConvDirection d);  // interleaved.cpp: batch-interleaved values
+// The implementations by direction and file, of all ranks.
+extern const Impl kConvDepthwise[3];    // depthwise.cpp: NHWC, one channel per group
+extern const Impl kConvWinograd[3];     // winograd*.cpp: NHWC, 3x3 with stride 1
+extern const Impl kConvDirect[3];       // direct*.cpp: NHWC implicit GEMM, takes anything
+extern const Impl kConvInterleaved[3];  // interleaved.cpp: batch-interleaved values
 
 }  // namespace fastcnn::ops

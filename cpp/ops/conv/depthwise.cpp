@@ -1,278 +1,236 @@
 // Depthwise convolution (one input and one output channel per group) in three directions, lanes along
-// channels. An item is a strip of rows of one image and a block of channels: it cuts a padded patch and walks
-// the taps over it.
-#include <algorithm>
+// channels. An item is a strip of one output plane and a block of channels: it walks the taps over its patch
+// of the input.
 #include <cstring>
 
-#include "core/parallel.h"
-#include "ops/block.h"
-#include "ops/checks.h"
 #include "ops/conv/direct.h"
 #include "ops/conv/epilogue.h"
-#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
 
 constexpr std::int64_t kPatchFloats = 32 * 1024;
 constexpr std::int64_t kChannels = 64;  // of a block
-constexpr std::int64_t kMaxGroups = 16;
-constexpr double kGroupMacs = 4e6;  // the least work that is worth sums of its own
+constexpr double kGroupMacs = 4e6;      // the least work that is worth sums of its own
 
 // What all three directions do: strips, channel blocks, patches.
-class DepthwiseStrips {
- public:
-  explicit DepthwiseStrips(ConvGrid grid)
-      : kernels_(*kernels().conv),
+class DepthwiseStrips : public Prepared {
+ protected:
+  DepthwiseStrips(const Problem& p, ConvGrid grid)
+      : k_(*p.kernels().conv),
         grid_(std::move(grid)),
         channels_(grid_.out_c, kChannels),
-        padded_c_(ceil_div(grid_.out_c, kernels().width) * kernels().width) {
-    const std::int64_t per_row = cols() * channels_.size * grid_.step_h / grid_.phase_h + 1,
-                       unit = grid_.phase_h;
-    strip_ = std::clamp(kPatchFloats / per_row / unit * unit, unit, ceil_div(grid_.out_h, unit) * unit);
-    strips_ = ceil_div(grid_.out_h, strip_);
-    for (int last = 0; last < 2; ++last) {
-      const std::int64_t c = channels_.length(last ? channels_.count - 1 : 0);
+        padded_c_(round_up(grid_.out_c, p.kernels().width)) {
+    const auto along = [&](int cut, int whole) {  // floats of the patch per output along `cut`
+      return grid_.patch[0] * grid_.reach(whole, cut == 1 ? grid_.out[2] : grid_.phase[1]) * channels_.size *
+                 grid_.step[cut] / grid_.phase[cut] +
+             1;
+    };
+    const std::int64_t per_row = along(1, 2);
+    const int axis = ConvStrips::axis_of(grid_, static_cast<double>(per_row * grid_.phase[1]) / kPatchFloats);
+    const std::int64_t per = axis == 1 ? per_row : along(2, 1), unit = grid_.phase[axis];
+    const std::int64_t wanted =
+        std::clamp(kPatchFloats / per / unit * unit, unit, round_up(grid_.out[axis], unit));
+    strips_ = ConvStrips(grid_, axis, grid_.out[axis], wanted, unit);
+    input_ = ConvInput(k_, strips_.rows, strips_.cols);
+    for (const bool last : {false, true}) {
+      const ConvSteps steps = input_.steps(grid_, channels_.length(last ? channels_.count - 1 : 0));
       for (const ConvPhase& f : grid_.phases) {
         offsets_[last].emplace_back();
-        for (const ConvTap& t : f.taps) offsets_[last].back().push_back((t.row * cols() + t.col) * c);
+        for (const ConvTap& t : f.taps) offsets_[last].back().push_back(steps.of(t));
       }
     }
+    patch_ = own_.add(input_.patch_floats(grid_, channels_.size));
   }
 
- protected:
-  std::int64_t cols() const {
-    return (ceil_div(grid_.out_w, grid_.phase_w) - 1) * grid_.step_w + grid_.patch_w;
-  }
-  std::int64_t rows(std::int64_t out) const {
-    return (ceil_div(out, grid_.phase_h) - 1) * grid_.step_h + grid_.patch_h;
-  }
-  std::size_t patch_bytes() const {
-    return align64(static_cast<std::size_t>(rows(strip_) * cols() * channels_.size) * sizeof(float));
-  }
+  std::int64_t strips() const { return grid_.planes() * strips_.of_plane(); }
   const std::ptrdiff_t* offsets(std::int64_t block, std::size_t phase) const {
-    return offsets_[block + 1 == channels_.count][phase].data();
+    return offsets_[channels_.last(block)][phase].data();
   }
-  void cut(const float* src, std::int64_t n, std::int64_t row0, std::int64_t row1, std::int64_t block,
-           float* patch) const {
-    const std::int64_t c = channels_.length(block);
-    kernels_.patch({src + n * grid_.src_h * grid_.src_w * grid_.src_c + channels_.begin(block),
-                    grid_.src_w * grid_.src_c, grid_.src_c, grid_.src_h, grid_.src_w,
-                    row0 / grid_.phase_h * grid_.step_h + grid_.corner_row, grid_.corner_col,
-                    rows(row1 - row0), cols(), c, patch, c});
+  const float* source(const RunArgs& a, const Worker& w, std::int64_t plane, const ConvStrip& s,
+                      std::int64_t block) const {
+    return input_.at(grid_, floats(a.in[0]), plane, s, channels_.begin(block), channels_.length(block),
+                     patch_.in(w.own));
   }
 
-  const ConvKernels& kernels_;
+  const ConvKernels& k_;
   ConvGrid grid_;
   ChannelBlocks channels_;
-  std::int64_t padded_c_, strip_ = 1, strips_ = 1;
+  std::int64_t padded_c_;
+  ConvStrips strips_;
+  ConvInput input_;
 
  private:
   std::vector<std::vector<std::ptrdiff_t>> offsets_[2];  // [last block of channels][phase][tap]
+  Range<float> patch_;
 };
 
-class DepthwiseConv : public Prepared, DepthwiseStrips {
+class DepthwiseConv : public DepthwiseStrips {
  public:
   DepthwiseConv(const Problem& p, ConvGrid grid)
-      : DepthwiseStrips(std::move(grid)),
-        operands_(conv_operands(p)),
-        fusion_(p.fusion),
-        threads_(num_threads()) {
-    const Shape& w = p.inputs[1].shape;
-    kernel_ = w[2] * w[3];
-    if (!fusion_.statistics) return;
-    std::vector<std::int64_t> pixels;
-    for (std::int64_t i = 0; i < grid_.n * strips_; ++i)
-      pixels.push_back((std::min(grid_.out_h, (i % strips_ + 1) * strip_) - i % strips_ * strip_) *
-                       grid_.out_w);
-    moments_ = PartialMoments(std::move(pixels), grid_.out_c, fusion_);
+      : DepthwiseStrips(p, std::move(grid)),
+        bias_(own_input(p, 2)),
+        finisher_(p),
+        kernel_(facts_of<ConvParams>(p).taps()),
+        out_pixel_(pixel_of(p.outputs[0])) {
+    stages_ = {strips() * channels_.count};
+    moments_ = PartialMoments(p, strips(), grid_.out_c, stages_, [&](std::int64_t i) {
+      const ConvStrip s = strips_.strip(grid_, i % strips_.of_plane());
+      return (s.row1 - s.row0) * (s.col1 - s.col0);
+    });
+    parts_ = shared_.add(moments_.floats());
   }
 
   // [tap][channel], taps in the order of the phases.
   std::size_t packed_bytes() const override {
     return static_cast<std::size_t>(grid_.taps * padded_c_) * sizeof(float);
   }
-  std::size_t scratch_bytes() const override {
-    return align64(moments_.bytes()) + static_cast<std::size_t>(threads_) * patch_bytes();
-  }
-  std::string detail() const override { return str(strips_, " strips of ", strip_, " rows"); }
+  std::string detail() const override { return strips_.text(); }
 
-  void pack(const void* const* in, std::byte* packed) const override {
-    const auto* w = static_cast<const float*>(in[1]);
+  void pack(const void* const* in, std::byte* packed, std::int64_t) const override {
+    const auto* w = floats(in[1]);
     auto* to = reinterpret_cast<float*>(packed);
     for (const ConvPhase& f : grid_.phases)
       for (const int tap : f.indices)
         for (std::int64_t c = 0; c < padded_c_; ++c) *to++ = c < grid_.out_c ? w[c * kernel_ + tap] : 0.0f;
   }
 
-  void run(const RunArgs& a) const override {
-    auto* parts = reinterpret_cast<float*>(a.scratch);
-    std::byte* patches = a.scratch + align64(moments_.bytes());
-    parallel_for(grid_.n * strips_ * channels_.count, [&](std::int64_t i, int thread) {
-      item(a, i, parts, reinterpret_cast<float*>(patches + static_cast<std::size_t>(thread) * patch_bytes()));
-    });
-    if (fusion_.statistics) moments_.merge(parts, a, operands_);
-  }
-
- private:
-  void item(const RunArgs& a, std::int64_t i, float* parts, float* patch) const {
-    const std::int64_t block = i % channels_.count, s = i / channels_.count % strips_;
-    const std::int64_t n = i / channels_.count / strips_, c0 = channels_.begin(block),
-                       c = channels_.length(block);
-    const std::int64_t row0 = s * strip_, row1 = std::min(grid_.out_h, row0 + strip_);
-    cut(static_cast<const float*>(a.in[0]), n, row0, row1, block, patch);
-    const std::int64_t out_row = grid_.out_w * grid_.out_c, first = n * grid_.out_h * out_row + c0;
-    float* y = static_cast<float*>(a.out[0]) + first;
+  void item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const override {
+    float* const parts = parts_.in(a.shared);
+    if (stage == 1) return moments_.merge(parts, a, i);
+    const std::int64_t block = i % channels_.count, strip = i / channels_.count;
+    const std::int64_t c0 = channels_.begin(block), c = channels_.length(block);
+    const std::int64_t plane = strip / strips_.of_plane();
+    const ConvStrip s = strips_.strip(grid_, strip % strips_.of_plane());
+    const std::int64_t cols = s.col1 - s.col0, out_row = grid_.out[2] * out_pixel_;
+    const ConvSteps steps = input_.steps(grid_, c);
+    const float* const src = source(a, w, plane, s, block);
+    float* const y = floats(a.out[0]) + (grid_.first_pixel(plane, s.row0) + s.col0) * out_pixel_ + c0;
+    const Part phases = grid_.phases_of(plane);
     DepthwiseRow r{};
-    r.in_pixel = grid_.step_w * c;
+    r.in_pixel = grid_.step[2] * steps.pixel;
     r.w_tap = padded_c_;
-    r.out_pixel = grid_.phase_w * grid_.out_c;
-    if (operands_.bias >= 0) r.bias = static_cast<const float*>(a.in[operands_.bias]) + c0;
+    r.out_pixel = grid_.phase[2] * out_pixel_;
+    if (const float* bias = floats(a.in, bias_)) r.bias = bias + c0;
     r.c = c;
-    for (std::size_t f = 0; f < grid_.phases.size(); ++f) {
+    for (auto f = static_cast<std::size_t>(phases.begin); f < static_cast<std::size_t>(phases.end); ++f) {
       const ConvPhase& phase = grid_.phases[f];
       r.offsets = offsets(block, f), r.taps = static_cast<int>(phase.taps.size());
       r.w = reinterpret_cast<const float*>(a.packed) + phase.taps_before * padded_c_ + c0;
-      r.pixels = ceil_div(grid_.out_w - phase.col, grid_.phase_w);
-      std::int64_t t = 0;
-      for (std::int64_t row = row0 + phase.row; row < row1; row += grid_.phase_h, ++t) {
-        r.in = patch + t * grid_.step_h * cols() * c;
-        r.out = y + row * out_row + phase.col * grid_.out_c;
-        kernels_.depthwise_row(r);
+      r.pixels = ceil_div(cols - phase.first[2], grid_.phase[2]);
+      r.in = src;
+      for (std::int64_t row = s.row0 + phase.first[1]; row < s.row1; row += grid_.phase[1]) {
+        r.out = y + (row - s.row0) * out_row + phase.first[2] * out_pixel_;
+        k_.depthwise_row(r);
+        r.in += grid_.step[1] * steps.row;
       }
     }
-    const auto* residual =
-        fusion_.add ? static_cast<const float*>(a.in[operands_.residual]) + first : nullptr;
-    float* shift = fusion_.statistics ? moments_.part(parts, n * strips_ + s) + c0 : nullptr;
-    for (std::int64_t row = row0; row < row1; ++row) {
-      if (residual || fusion_.activation != Activation::kNone)
-        kernels_.finish({y + row * out_row, residual ? residual + row * out_row : nullptr, grid_.out_c,
-                         grid_.out_c, grid_.out_w, c, static_cast<Act>(fusion_.activation)});
+    float* const shift = moments_ ? moments_.part(parts, strip) + c0 : nullptr;
+    for (std::int64_t row = s.row0; row < s.row1; ++row) {
+      float* const at = y + (row - s.row0) * out_row;
+      finisher_.run(a, at, out_pixel_, grid_.first_pixel(plane, row) + s.col0, cols, c0, c, true);
       if (shift)
-        kernels_.moments(y + row * out_row, grid_.out_c, grid_.out_w, c, row == row0, shift,
-                         shift + grid_.out_c, shift + 2 * grid_.out_c);
+        k_.moments(at, out_pixel_, cols, c, row == s.row0, shift, shift + grid_.out_c,
+                   shift + 2 * grid_.out_c);
     }
   }
 
-  ConvOperands operands_;
-  Fusion fusion_;
-  int threads_;
-  std::int64_t kernel_ = 1;
+ private:
+  int bias_;
+  ConvFinisher finisher_;
+  std::int64_t kernel_, out_pixel_;
   PartialMoments moments_;
+  Range<float> parts_;
 };
 
-class DepthwiseWeights : public Prepared, DepthwiseStrips {
+class DepthwiseWeights : public DepthwiseStrips {
  public:
-  DepthwiseWeights(const Problem& p, const ConvParams& c)
-      : DepthwiseStrips(forward_grid(c)), threads_(num_threads()) {
-    const auto wanted = [&](std::size_t i) { return i >= p.wanted.size() || p.wanted[i]; };
-    want_dw_ = wanted(0), want_db_ = wanted(1);
-    const auto most = std::min<std::int64_t>(kMaxGroups, std::max<std::int64_t>(1, grid_.n * strips_));
-    groups_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(c.macs() / kGroupMacs), 1, most);
+  explicit DepthwiseWeights(const Problem& p)
+      : DepthwiseStrips(p, conv_grid(facts_of<ConvParams>(p), p.inputs[0])),
+        dy_pixel_(pixel_of(p.inputs[1])),
+        want_dw_(p.wants(0)),
+        want_db_(p.wants(1)),
+        sums_floats_(round_up((grid_.taps + 1) * padded_c_, 16)),
+        groups_(groups_of(std::max<std::int64_t>(1, strips()), facts_of<ConvParams>(p).macs(), kGroupMacs,
+                          sums_floats_ * std::int64_t{sizeof(float)})),
+        sums_(shared_.add(groups_ * sums_floats_)) {
+    stages_ = {groups_ * channels_.count, channels_.count};
   }
 
-  std::size_t scratch_bytes() const override {
-    return static_cast<std::size_t>(groups_) * sums_bytes() +
-           static_cast<std::size_t>(threads_) * patch_bytes();
-  }
   std::string detail() const override {
-    return str(groups_, " groups of ", grid_.n * strips_, " strips of ", strip_, " rows");
+    return str(groups_, " groups of ", grid_.planes(), " times ", strips_.text());
   }
 
-  void run(const RunArgs& a) const override {
-    auto* sums = reinterpret_cast<float*>(a.scratch);
-    std::byte* patches = a.scratch + static_cast<std::size_t>(groups_) * sums_bytes();
-    parallel_for(groups_ * channels_.count, [&](std::int64_t i, int thread) {
-      group(a, i / channels_.count, i % channels_.count, sums + i / channels_.count * sums_floats(),
-            reinterpret_cast<float*>(patches + static_cast<std::size_t>(thread) * patch_bytes()));
-    });
-    const auto total = [&](std::int64_t at) {
-      double sum = 0;
-      for (std::int64_t g = 0; g < groups_; ++g) sum += sums[g * sums_floats() + at];
-      return static_cast<float>(sum);
-    };
-    const auto& taps = grid_.phases[0].indices;
-    for (std::int64_t c = 0; c < grid_.out_c; ++c) {
-      if (want_dw_)
-        for (std::int64_t t = 0; t < grid_.taps; ++t)
-          static_cast<float*>(a.out[0])[c * grid_.taps + taps[static_cast<std::size_t>(t)]] =
-              total(t * padded_c_ + c);
-      if (want_db_) static_cast<float*>(a.out[1])[c] = total(grid_.taps * padded_c_ + c);
-    }
+  void item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const override {
+    float* const sums = sums_.in(a.shared);
+    if (stage == 1) return total(a, sums, channels_.begin(i), channels_.begin(i) + channels_.length(i));
+    const std::int64_t g = i / channels_.count;
+    group(a, w, g, i % channels_.count, sums + g * sums_floats_);
   }
 
  private:
   // A group's sums: [tap][channel], then the bias.
-  std::int64_t sums_floats() const { return static_cast<std::int64_t>(sums_bytes() / sizeof(float)); }
-  std::size_t sums_bytes() const {
-    return align64(static_cast<std::size_t>((grid_.taps + 1) * padded_c_) * sizeof(float));
-  }
-
-  void group(const RunArgs& a, std::int64_t g, std::int64_t block, float* sums, float* patch) const {
-    const std::int64_t c0 = channels_.begin(block), c = channels_.length(block), items = grid_.n * strips_;
-    float* db = sums + grid_.taps * padded_c_ + c0;
+  void group(const RunArgs& a, const Worker& w, std::int64_t g, std::int64_t block, float* sums) const {
+    const std::int64_t c0 = channels_.begin(block), c = channels_.length(block);
+    const ConvSteps steps = input_.steps(grid_, c);
+    float* const db = sums + grid_.taps * padded_c_ + c0;
     for (std::int64_t t = 0; t <= grid_.taps; ++t)
       std::memset(sums + t * padded_c_ + c0, 0, static_cast<std::size_t>(c) * sizeof(float));
-    for (std::int64_t i = items * g / groups_; i < items * (g + 1) / groups_; ++i) {
-      const std::int64_t n = i / strips_, row0 = i % strips_ * strip_,
-                         row1 = std::min(grid_.out_h, row0 + strip_);
-      const float* dy =
-          static_cast<const float*>(a.in[1]) + (n * grid_.out_h + row0) * grid_.out_w * grid_.out_c + c0;
-      if (want_db_) kernels_.channel_sums(dy, grid_.out_c, (row1 - row0) * grid_.out_w, c, db);
+    const Part mine = part_of(strips(), groups_, g);
+    for (std::int64_t i = mine.begin; i < mine.end; ++i) {
+      const std::int64_t plane = i / strips_.of_plane();
+      const ConvStrip s = strips_.strip(grid_, i % strips_.of_plane());
+      const std::int64_t rows = s.row1 - s.row0, cols = s.col1 - s.col0;
+      const float* const dy = floats(a.in[1]) + (grid_.first_pixel(plane, s.row0) + s.col0) * dy_pixel_ + c0;
+      if (want_db_) k_.channel_sums(dy, dy_pixel_, rows * cols, c, db);  // rows are whole, or there is one
       if (!want_dw_) continue;
-      cut(static_cast<const float*>(a.in[0]), n, row0, row1, block, patch);
       DepthwiseOuter o{};
-      o.x_pixel = grid_.step_w * c;
+      o.x = source(a, w, plane, s, block), o.x_pixel = grid_.step[2] * steps.pixel;
       o.offsets = offsets(block, 0), o.taps = static_cast<int>(grid_.taps);
-      o.dy_pixel = grid_.out_c;
+      o.dy = dy, o.dy_pixel = dy_pixel_;
       o.dw = sums + c0, o.dw_tap = padded_c_;
-      o.pixels = grid_.out_w, o.c = c;
-      for (std::int64_t row = row0; row < row1; ++row) {
-        o.x = patch + (row - row0) * grid_.step_h * cols() * c;
-        o.dy = dy + (row - row0) * grid_.out_w * grid_.out_c;
-        kernels_.depthwise_outer(o);
+      o.pixels = cols, o.c = c;
+      for (std::int64_t row = 0; row < rows; ++row) {
+        k_.depthwise_outer(o);
+        o.x += grid_.step[1] * steps.row, o.dy += grid_.out[2] * dy_pixel_;
       }
     }
   }
 
-  int threads_;
-  bool want_dw_ = true, want_db_ = true;
-  std::int64_t groups_ = 1;
+  void total(const RunArgs& a, const float* sums, std::int64_t begin, std::int64_t end) const {
+    const auto of_groups = [&](std::int64_t at) { return sum_of(sums + at, groups_, sums_floats_); };
+    for (std::int64_t c = begin; c < end; ++c) {
+      if (want_dw_)
+        for (std::int64_t t = 0; t < grid_.taps; ++t)
+          floats(a.out[0])[c * grid_.taps + grid_.phases[0].indices[static_cast<std::size_t>(t)]] =
+              of_groups(t * padded_c_ + c);
+      if (want_db_) floats(a.out[1])[c] = of_groups(grid_.taps * padded_c_ + c);
+    }
+  }
+
+  std::int64_t dy_pixel_;
+  bool want_dw_, want_db_;
+  std::int64_t sums_floats_, groups_;
+  Range<float> sums_;
 };
 
-std::string declines(const Problem& p, const ConvParams& c) {
-  if (c.groups != c.ic || c.groups != c.oc)
+std::string declines(const Problem& p) {
+  const auto& c = facts_of<ConvParams>(p);
+  if (!c.depthwise())
     return str("takes one channel per group, got ", c.ic, " -> ", c.oc, " in ", c.groups, " groups");
-  if (p.fusion.pool.kind != PoolSpec::kNone) return "does not pool";
-  return unless_in(p, Layout::kNHWC);
+  return first_of(unless_in(p, Layout::kNHWC), unless_epilogue(p, {PostKind::kAdd, PostKind::kFunction}));
+}
+std::string weights_declines(const Problem& p) { return first_of(declines(p), unless_no_posts(p)); }
+
+template <bool kTransposed>
+std::unique_ptr<Prepared> prepare_depthwise(const Problem& p) {
+  return std::make_unique<DepthwiseConv>(p, conv_grid(facts_of<ConvParams>(p), p.inputs[0], kTransposed));
 }
 
 }  // namespace
 
-std::vector<Impl> conv2d_depthwise(ConvDirection d) {
-  switch (d) {
-    case ConvDirection::kForward:
-      return {
-          {"depthwise", [](const Problem& p) { return declines(p, conv_forward_params(p.attrs, p.inputs)); },
-           [](const Problem& p) -> std::unique_ptr<Prepared> {
-             return std::make_unique<DepthwiseConv>(p, forward_grid(conv_forward_params(p.attrs, p.inputs)));
-           }}};
-    case ConvDirection::kBackwardData:
-      return {{"depthwise",
-               [](const Problem& p) { return declines(p, conv_backward_data_params(p.attrs, p.inputs)); },
-               [](const Problem& p) -> std::unique_ptr<Prepared> {
-                 const ConvParams c = conv_backward_data_params(p.attrs, p.inputs);
-                 return std::make_unique<DepthwiseConv>(p, backward_data_grid(c));
-               }}};
-    case ConvDirection::kBackwardWeights:
-      return {{"depthwise",
-               [](const Problem& p) { return declines(p, conv_backward_weights_params(p.attrs, p.inputs)); },
-               [](const Problem& p) -> std::unique_ptr<Prepared> {
-                 return std::make_unique<DepthwiseWeights>(p,
-                                                           conv_backward_weights_params(p.attrs, p.inputs));
-               }}};
-  }
-  return {};
-}
+const Impl kConvDepthwise[3] = {{"depthwise", declines, prepare_depthwise<false>},
+                                {"depthwise", declines, prepare_depthwise<true>},
+                                {"depthwise", weights_declines, prepare<DepthwiseWeights>}};
 
 }  // namespace fastcnn::ops

@@ -1,18 +1,24 @@
-// The batch-interleaved implementations of the three convolution ops: block ops on [C][H][W][B].
+// The batch-interleaved implementations of the convolution ops: slices of blocks [C][D][H][W][B].
 #include "kernels/interleaved.h"
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
-#include "core/parallel.h"
-#include "kernels/table.h"
-#include "ops/block.h"
-#include "ops/checks.h"
+#include "kernels/conv.h"
+#include "kernels/pointwise.h"
 #include "ops/conv/conv.h"
-#include "ops/pieces.h"
+#include "ops/sliced.h"
 
 namespace fastcnn::ops {
 namespace {
+
+// Elements of a dense [.][d][h][w] from one position to the next along dimension s.
+std::int64_t step_along(const std::int64_t (&size)[3], int s) {
+  std::int64_t step = 1;
+  while (++s < 3) step *= size[s];
+  return step;
+}
 
 // The kernel's sum with the table of taps it reads.
 struct Sum {
@@ -21,165 +27,166 @@ struct Sum {
   IlConv conv;
   std::vector<IlTap> taps;
 
-  void plan() {
-    kernels().interleaved->plan(&conv);
-    taps.resize(static_cast<std::size_t>(conv.kh * conv.sum * conv.kw));
-    kernels().interleaved->fill_taps(conv, taps.data());
+  void plan(const InterleavedKernels& k) {
+    k.plan(&conv);
+    taps.resize(
+        static_cast<std::size_t>(conv.axis[0].taps * conv.axis[1].taps * conv.axis[2].taps * conv.sum));
+    k.fill_taps(conv, taps.data());
     conv.taps = taps.data();
   }
+  std::string text() const {
+    return str("tile ", conv.sections[1].channels, " channels x ", conv.sections[1].pixels, " pixels");
+  }
+};
+
+// y = f(y + residual), n floats; y + residual goes to `kept` too.
+void finish_run(const ConvKernels& k, float* y, const float* residual, float* kept, std::int64_t n,
+                const Function& f) {
+  ConvFinish run{};
+  run.y = y, run.residual = residual, run.kept = kept;
+  run.pixels = 1, run.c = run.pixel = run.residual_pixel = run.kept_pixel = n;
+  run.function = f;
+  k.finish(run);
+}
+
+class InterleavedConv : public Sliced {
+ protected:
+  explicit InterleavedConv(const Problem& p)
+      : Sliced(p), k_(*p.kernels().interleaved), conv_(*p.kernels().conv), c_(facts_of<ConvParams>(p)) {}
+
+  const InterleavedKernels& k_;
+  const ConvKernels& conv_;
+  ConvParams c_;
 };
 
 // Rows are convolved, finished and pooled one after the other, so that each step finds them in cache.
-class InterleavedForward final : public BlockOp {
+class InterleavedForward final : public InterleavedConv {
  public:
   explicit InterleavedForward(const Problem& p)
-      : BlockOp(p),
-        params_(conv_forward_params(p.attrs, p.inputs)),
-        at_(conv_operands(p)),
-        act_(static_cast<Act>(p.fusion.activation)) {
-    const std::int64_t width = kernels().width;
+      : InterleavedConv(p), bias_(own_input(p, 2)), function_(function_of(p.after)) {
     IlConv& c = sum_.conv;
-    c.sum = params_.gic(), c.out = params_.goc();
-    c.in_h = params_.ih, c.in_w = params_.iw;
-    c.rows = params_.oh, c.cols = params_.ow;
-    c.y_c = params_.oh * params_.ow * width, c.y_row = params_.ow * width, c.y_col = width;
-    c.row0 = -params_.pt, c.row_step = params_.sh, c.tap_row = params_.dh;
-    c.col0 = -params_.pl, c.col_step = params_.sw, c.tap_col = params_.dw;
-    c.kh = params_.kh, c.kw = params_.kw;
-    c.w_q = 1, c.w_r = params_.kw, c.w_c = params_.kh * params_.kw, c.w_o = c.sum * c.w_c;
-    sum_.plan();
-    plan_pool(p.fusion.pool);
+    c.sum = c_.gic(), c.out = c_.goc();
+    for (int s = 0; s < 3; ++s)
+      c.axis[s] = {c_.in[s],
+                   c_.out[s],
+                   -c_.before[s],
+                   c_.stride[s],
+                   c_.kernel[s],
+                   c_.dilation[s],
+                   step_along(c_.out, s) * block(),
+                   step_along(c_.kernel, s)};
+    c.y_c = c_.out_pixels() * block(), c.w_c = c_.taps(), c.w_o = c.sum * c.w_c;
+    sum_.plan(k_);
+    if (const PostOp* post = find(p.after, PostKind::kAdd)) residual_ = post->in;
+    if (const PostOp* post = find(p.after, PostKind::kFunction)) kept_ = post->out;
+    if (const PostOp* post = find(p.after, PostKind::kPool)) plan_pool(*post);
+    if (pools_ && unpooled_ < 0) y_ = own_.add(c_.oc * c.y_c);
   }
 
-  std::size_t local_bytes() const override {
-    if (pool_kind_ == PoolSpec::kNone || at_.unpooled >= 0) return 0;
-    return static_cast<std::size_t>(params_.oc * sum_.conv.y_c) * sizeof(float);
-  }
-
-  void block(const BlockArgs& a) const override {
-    const float* const residual = at_.residual >= 0 ? floats(a.in[at_.residual]) : nullptr;
+  void slice(const SliceArgs& a) const override {
+    const float* const residual = floats(a.in, residual_);
+    float* const kept = floats(a.out, kept_);
     float* y = floats(a.out[0]);
-    if (pool_kind_ != PoolSpec::kNone)
-      y = at_.unpooled >= 0 ? floats(a.out[at_.unpooled]) : reinterpret_cast<float*>(a.local);
-    if (!residual && act_ == Act::kNone && pool_kind_ == PoolSpec::kNone) {
-      rows(a, y, 0, params_.oh);
-      return;
-    }
-    for (std::int64_t i = 0; i < params_.oh; ++i) {
-      rows(a, y, i, i + 1);
-      for (std::int64_t o = 0; o < params_.oc; ++o) {
-        const std::ptrdiff_t at = o * sum_.conv.y_c + i * sum_.conv.y_row;
-        kernels().interleaved->finish(y + at, residual ? residual + at : nullptr, sum_.conv.y_row, act_);
+    if (pools_) y = unpooled_ >= 0 ? floats(a.out[unpooled_]) : y_.in(a.own);
+    const std::int64_t rows = c_.out[0] * c_.out[1], row = c_.out[2] * block();
+    const bool finishes = residual || function_ || kept;
+    if (!finishes && !pools_) return convolve(a, y, 0, rows);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      convolve(a, y, i, i + 1);
+      for (std::int64_t o = 0; finishes && o < c_.oc; ++o) {
+        const std::ptrdiff_t at = o * sum_.conv.y_c + i * row;
+        finish_run(conv_, y + at, residual ? residual + at : nullptr, kept ? kept + at : nullptr, row,
+                   function_);
       }
-      if (pool_kind_ != PoolSpec::kNone) pool_row_ending_at(i, y, floats(a.out[0]));
+      if (pools_) pool_row_ending_at(i / c_.out[1], i % c_.out[1], y, floats(a.out[0]));
     }
   }
 
-  std::string detail() const override {
-    const IlConv::Section& s = sum_.conv.sections[1];
-    return str("tile ", s.channels, " channels x ", s.pixels, " pixels");
-  }
+  std::string detail() const override { return sum_.text(); }
 
  private:
-  void plan_pool(const PoolSpec& pool) {
-    pool_kind_ = pool.kind;
-    if (pool.kind == PoolSpec::kNone) return;
-    pool_.max = pool.kind == PoolSpec::kMax;
-    pool_.kh = pool.kernel[0], pool_.kw = pool.kernel[1], pool_.sw = pool.stride[1];
-    pool_stride_ = pool.stride[0];
-    pool_.in_w = params_.ow;
-    pool_.out_w = (params_.ow - pool_.kw) / pool_.sw + 1;
-    pool_rows_ = (params_.oh - pool_.kh) / pool_stride_ + 1;
+  void plan_pool(const PostOp& post) {
+    pools_ = true, unpooled_ = post.out;
+    const PoolSpec& s = post.pool;
+    pool_.average = s.average;
+    pool_.kh = s.kernel[1], pool_.kw = s.kernel[2], pool_.sw = s.stride[2];
+    pool_stride_ = s.stride[1];
+    pool_.in_row = c_.out[2] * block(), pool_.in_pixel = pool_.out_pixel = pool_.c = block();
+    pool_.cols = (c_.out[2] - pool_.kw) / pool_.sw + 1;
+    pool_rows_ = (c_.out[1] - pool_.kh) / pool_stride_ + 1;
   }
 
-  void rows(const BlockArgs& a, float* y, std::int64_t first, std::int64_t last) const {
-    const std::int64_t plane = params_.ih * params_.iw * kernels().width;
-    for (std::int64_t g = 0; g < params_.groups; ++g) {
+  void convolve(const SliceArgs& a, float* y, std::int64_t first, std::int64_t last) const {
+    const float* const bias = floats(a.in, bias_);
+    for (std::int64_t g = 0; g < c_.groups; ++g) {
       const std::int64_t o = g * sum_.conv.out;
-      kernels().interleaved->conv_rows(
-          sum_.conv, floats(a.in[0]) + g * sum_.conv.sum * plane, floats(a.in[1]) + o * sum_.conv.w_o,
-          at_.bias >= 0 ? floats(a.in[at_.bias]) + o : nullptr, y + o * sum_.conv.y_c, first, last);
+      k_.conv_rows(sum_.conv, floats(a.in[0]) + g * sum_.conv.sum * c_.in_pixels() * block(),
+                   floats(a.in[1]) + o * sum_.conv.w_o, bias ? bias + o : nullptr, y + o * sum_.conv.y_c,
+                   first, last);
     }
   }
 
-  // The pooled row whose window ends with row i of y, if there is one.
-  void pool_row_ending_at(std::int64_t i, const float* y, float* pooled) const {
-    const std::int64_t top = i - (pool_.kh - 1);
-    if (top < 0 || top % pool_stride_ != 0 || top / pool_stride_ >= pool_rows_) return;
-    const std::int64_t width = kernels().width, row = top / pool_stride_;
-    for (std::int64_t o = 0; o < params_.oc; ++o)
-      kernels().interleaved->pool_row(pool_, y + o * sum_.conv.y_c + top * sum_.conv.y_row,
-                                      pooled + (o * pool_rows_ + row) * pool_.out_w * width);
+  // The pooled row whose window ends with row i of a plane of y, if there is one.
+  void pool_row_ending_at(std::int64_t plane, std::int64_t i, const float* y, float* pooled) const {
+    const std::int64_t top = i - (pool_.kh - 1), row = top / pool_stride_;
+    if (top < 0 || top % pool_stride_ != 0 || row >= pool_rows_) return;
+    ConvPool p = pool_;
+    for (std::int64_t o = 0; o < c_.oc; ++o) {
+      const std::int64_t at = o * c_.out[0] + plane;
+      p.in = y + (at * c_.out[1] + top) * pool_.in_row;
+      p.out = pooled + (at * pool_rows_ + row) * pool_.cols * block();
+      conv_.pool(p);
+    }
   }
 
-  ConvParams params_;
-  ConvOperands at_;
-  Act act_;
+  int bias_, residual_ = -1, kept_ = -1, unpooled_ = -1;
+  Function function_;
   Sum sum_;
-  PoolSpec::Kind pool_kind_ = PoolSpec::kNone;
-  IlPool pool_;
+  Range<float> y_;  // where only the pooled value is wanted
+  bool pools_ = false;
+  ConvPool pool_{};
   std::int64_t pool_stride_ = 1, pool_rows_ = 0;
 };
 
-// dx row y takes from dy rows (y + pt - r dh) / sh where that is whole: pixels of one phase (y mod sh, x mod
-// sw) use the same taps, and each phase is a convolution of stride 1 over dy.
-class InterleavedBackwardData final : public BlockOp {
+// dx position y takes from dy positions (y + before - t dilation) / stride where that is whole: positions of
+// one phase (y mod stride, in each dimension) use the same taps, and each phase is a convolution of stride 1
+// over dy.
+class InterleavedBackwardData final : public InterleavedConv {
  public:
-  explicit InterleavedBackwardData(const Problem& p)
-      : BlockOp(p), params_(conv_backward_data_params(p.attrs, p.inputs)), at_(conv_operands(p)) {
-    const std::int64_t width = kernels().width;
-    for (std::int64_t i = 0; i < std::min(params_.sh, params_.ih); ++i)
-      for (std::int64_t j = 0; j < std::min(params_.sw, params_.iw); ++j) {
-        const Taps rows(params_.kh, params_.sh, params_.dh, i + params_.pt);
-        const Taps cols(params_.kw, params_.sw, params_.dw, j + params_.pl);
-        Phase phase;
-        IlConv& c = phase.sum.conv;
-        c.sum = params_.goc(), c.out = params_.gic();
-        c.in_h = params_.oh, c.in_w = params_.ow;
-        c.rows = (params_.ih - i + params_.sh - 1) / params_.sh;
-        c.cols = (params_.iw - j + params_.sw - 1) / params_.sw;
-        c.y_c = params_.ih * params_.iw * width;
-        c.y_row = params_.sh * params_.iw * width, c.y_col = params_.sw * width;
-        c.row0 = rows.from, c.tap_row = -rows.distance, c.kh = rows.count;
-        c.col0 = cols.from, c.tap_col = -cols.distance, c.kw = cols.count;
-        c.w_q = cols.step, c.w_r = rows.step * params_.kw;
-        c.w_o = params_.kh * params_.kw, c.w_c = params_.gic() * c.w_o;
-        phase.w = rows.first * params_.kw + cols.first;
-        phase.dx = (i * params_.iw + j) * width;
-        phase.sum.plan();
-        phases_.push_back(std::move(phase));
-      }
+  explicit InterleavedBackwardData(const Problem& p) : InterleavedConv(p) {
+    if (const PostOp* post = find(p.after, PostKind::kAdd)) residual_ = post->in;
+    std::int64_t first[3], phases[3];
+    for (int s = 0; s < 3; ++s) phases[s] = std::min(c_.stride[s], c_.in[s]);
+    for (first[0] = 0; first[0] < phases[0]; ++first[0])
+      for (first[1] = 0; first[1] < phases[1]; ++first[1])
+        for (first[2] = 0; first[2] < phases[2]; ++first[2]) add_phase(first);
   }
 
-  void block(const BlockArgs& a) const override {
-    const std::int64_t width = kernels().width, plane = params_.ih * params_.iw * width;
+  void slice(const SliceArgs& a) const override {
     float* const dx = floats(a.out[0]);
-    for (std::int64_t g = 0; g < params_.groups; ++g) {
-      const float* const dy = floats(a.in[0]) + g * params_.goc() * params_.oh * params_.ow * width;
-      const float* const w = floats(a.in[1]) + g * params_.goc() * params_.gic() * params_.kh * params_.kw;
+    const std::int64_t plane = c_.in_pixels() * block();
+    for (std::int64_t g = 0; g < c_.groups; ++g) {
+      const float* const dy = floats(a.in[0]) + g * c_.goc() * c_.out_pixels() * block();
+      const float* const w = floats(a.in[1]) + g * c_.goc() * c_.gic() * c_.taps();
       for (const Phase& p : phases_)
-        kernels().interleaved->conv_rows(p.sum.conv, dy, w + p.w, nullptr,
-                                         dx + g * params_.gic() * plane + p.dx, 0, p.sum.conv.rows);
+        k_.conv_rows(p.sum.conv, dy, w + p.w, nullptr, dx + g * c_.gic() * plane + p.dx, 0,
+                     p.sum.conv.axis[0].out * p.sum.conv.axis[1].out);
     }
-    if (at_.residual >= 0)
-      kernels().interleaved->finish(dx, floats(a.in[at_.residual]), params_.ic * plane, Act::kNone);
+    if (residual_ >= 0) finish_run(conv_, dx, floats(a.in[residual_]), nullptr, c_.ic * plane, {});
   }
 
   std::string detail() const override {
-    const IlConv::Section& s = phases_.front().sum.conv.sections[1];
-    return str(phases_.size(), phases_.size() == 1 ? " phase" : " phases", ", tile ", s.channels,
-               " channels x ", s.pixels, " pixels");
+    return str(phases_.size(), phases_.size() == 1 ? " phase, " : " phases, ", phases_.front().sum.text());
   }
 
  private:
-  // Taps r with r * dilation == at (mod stride): every step-th from `first`; `from` is the position in dy of
-  // the first one for the phase's pixel 0, later ones lie `distance` before each other.
+  // Taps t with t * dilation == at (mod stride): every step-th from `first`; `from` is the position in dy of
+  // the first one for the phase's position 0, later ones lie `distance` before each other.
   struct Taps {
     std::int64_t first = 0, step = 1, count = 0, from = 0, distance = 1;
     Taps(std::int64_t k, std::int64_t stride, std::int64_t dilation, std::int64_t at) {
-      std::int64_t a = stride, b = dilation % stride;
-      while (b) std::swap(a %= b, b);  // a: greatest common divisor
-      step = stride / a, distance = dilation / a;
+      const std::int64_t common = std::gcd(stride, dilation);
+      step = stride / common, distance = dilation / common;
       while (first < step && (at - first * dilation) % stride != 0) ++first;
       if (first >= std::min(step, k)) return;
       count = (k - first + step - 1) / step;
@@ -191,133 +198,129 @@ class InterleavedBackwardData final : public BlockOp {
     std::ptrdiff_t w = 0, dx = 0;
   };
 
-  ConvParams params_;
-  ConvOperands at_;
+  void add_phase(const std::int64_t (&first)[3]) {
+    Phase phase;
+    IlConv& c = phase.sum.conv;
+    c.sum = c_.goc(), c.out = c_.gic();
+    for (int s = 0; s < 3; ++s) {
+      const Taps taps(c_.kernel[s], c_.stride[s], c_.dilation[s], first[s] + c_.before[s]);
+      const std::int64_t w_step = step_along(c_.kernel, s), x_step = step_along(c_.in, s) * block();
+      c.axis[s] = {c_.out[s],
+                   ceil_div(c_.in[s] - first[s], c_.stride[s]),
+                   taps.from,
+                   1,
+                   taps.count,
+                   -taps.distance,
+                   c_.stride[s] * x_step,
+                   taps.step * w_step};
+      phase.w += taps.first * w_step, phase.dx += first[s] * x_step;
+    }
+    c.y_c = c_.in_pixels() * block(), c.w_o = c_.taps(), c.w_c = c_.gic() * c.w_o;
+    phase.sum.plan(k_);
+    phases_.push_back(std::move(phase));
+  }
+
+  int residual_ = -1;
   std::vector<Phase> phases_;
 };
 
-class InterleavedBackwardWeights final : public BlockOp {
+class InterleavedBackwardWeights final : public InterleavedConv {
  public:
   explicit InterleavedBackwardWeights(const Problem& p)
-      : BlockOp(p),
-        params_(conv_backward_weights_params(p.attrs, p.inputs)),
-        want_dw_(p.wanted.empty() || p.wanted[0]),
-        want_db_(p.wanted.size() < 2 || p.wanted[1]) {
-    conv_.ic = params_.gic(), conv_.ih = params_.ih, conv_.iw = params_.iw;
-    conv_.oc = params_.goc(), conv_.oh = params_.oh, conv_.ow = params_.ow;
-    conv_.kh = params_.kh, conv_.kw = params_.kw, conv_.sh = params_.sh, conv_.sw = params_.sw;
-    conv_.pt = params_.pt, conv_.pl = params_.pl, conv_.dh = params_.dh, conv_.dw = params_.dw;
-    kernels().interleaved->plan_weights(&conv_);
-    table_.resize(static_cast<std::size_t>(conv_.pixels));
-    kernels().interleaved->fill_pixels(conv_, table_.data());
-    conv_.table = table_.data();
-    group_ = conv_.oc * conv_.ic * conv_.kh * conv_.kw;
+      : InterleavedConv(p), pointwise_(*p.kernels().pointwise), want_dw_(p.wants(0)), want_db_(p.wants(1)) {
+    il_.ic = c_.gic(), il_.oc = c_.goc();
+    for (int s = 0; s < 3; ++s)
+      il_.axis[s] = {c_.in[s], c_.out[s], -c_.before[s], c_.stride[s], c_.kernel[s], c_.dilation[s]};
+    k_.plan_weights(&il_);
+    table_.resize(static_cast<std::size_t>(il_.pixels));
+    k_.fill_pixels(il_, table_.data());
+    il_.table = table_.data();
+    weights_ = c_.oc * c_.gic() * c_.taps();
+    // The group's sums as in the partial, then the kernel's work.
+    sums_ = own_.add(weights_ + c_.oc), work_ = own_.add(il_.work);
+    dw_items_ = want_dw_ ? ceil_div(weights_, kRange) : 0;
+    reduces(sums_bytes(), dw_items_ + (want_db_ ? ceil_div(c_.oc, kRange) : 0));
   }
 
-  // Local: the group's sums as in the partial, then the kernel's work.
-  std::size_t partial_bytes() const override {
-    return static_cast<std::size_t>(weights() + params_.oc) * sizeof(float);
-  }
-  std::size_t local_bytes() const override {
-    return align64(partial_bytes()) + static_cast<std::size_t>(conv_.work) * sizeof(float);
-  }
-  void begin(std::byte* local) const override { std::memset(local, 0, partial_bytes()); }
-  void end(std::byte* local, std::byte* partial) const override {
-    std::memcpy(partial, local, partial_bytes());
+  void start(std::byte* own) const override { std::memset(sums_.in(own), 0, sums_bytes()); }
+  void end(std::byte* own, std::byte* partial) const override {
+    std::memcpy(partial, sums_.in(own), sums_bytes());
   }
 
-  void block(const BlockArgs& a) const override {
-    const std::int64_t width = kernels().width;
-    float* const sums = reinterpret_cast<float*>(a.local);
-    float* const work = reinterpret_cast<float*>(a.local + align64(partial_bytes()));
-    for (std::int64_t g = 0; g < params_.groups; ++g)
-      kernels().interleaved->conv_weights(conv_, floats(a.in[0]) + g * conv_.ic * conv_.ih * conv_.iw * width,
-                                          floats(a.in[1]) + g * conv_.oc * conv_.oh * conv_.ow * width,
-                                          a.valid, work, want_dw_ ? sums + g * group_ : nullptr,
-                                          want_db_ ? sums + weights() + g * conv_.oc : nullptr);
+  void slice(const SliceArgs& a) const override {
+    float* const sums = sums_.in(a.own);
+    const std::int64_t group = il_.oc * il_.ic * c_.taps();
+    for (std::int64_t g = 0; g < c_.groups; ++g)
+      k_.conv_weights(il_, floats(a.in[0]) + g * il_.ic * c_.in_pixels() * block(),
+                      floats(a.in[1]) + g * il_.oc * c_.out_pixels() * block(), static_cast<int>(a.images),
+                      work_.in(a.own), want_dw_ ? sums + g * group : nullptr,
+                      want_db_ ? sums + weights_ + g * il_.oc : nullptr);
   }
 
-  void finish(const std::byte* partials, std::int64_t groups, void* const* out) const override {
-    if (want_dw_) add_groups(partials, groups, 0, weights(), floats(out[0]));
-    if (want_db_) add_groups(partials, groups, weights(), params_.oc, floats(out[1]));
+  void finish(const std::byte* partials, std::int64_t groups, void* const* out,
+              std::int64_t item) const override {
+    if (item < dw_items_)
+      add_groups(partials, groups, 0, item, weights_, floats(out[0]));
+    else if (want_db_)
+      add_groups(partials, groups, weights_, item - dw_items_, c_.oc, floats(out[1]));
   }
 
   std::string detail() const override {
-    return str("tile ", conv_.channels, " channels x ", conv_.columns,
-               conv_.by_taps ? " taps" : " input channels", ", strips of ", conv_.strip, " rows");
+    return str("tile ", il_.channels, " channels x ", il_.columns, il_.by_taps ? " taps" : " input channels",
+               ", strips of ", il_.strip, " rows");
   }
 
  private:
-  std::int64_t weights() const { return params_.groups * group_; }
+  static constexpr std::int64_t kRange = 512;  // sums of an item that adds partials
 
-  // to[i] = sum over groups of number first + i, in order; slice by slice, so that the inner loop is along
-  // memory.
-  void add_groups(const std::byte* partials, std::int64_t groups, std::int64_t first, std::int64_t count,
-                  float* to) const {
-    constexpr std::int64_t kSlice = 512;
-    const std::size_t stride = align64(partial_bytes());
-    parallel_for(ceil_div(count, kSlice), [&](std::int64_t item, int) {
-      const std::int64_t begin = item * kSlice, n = std::min(kSlice, count - begin);
+  std::size_t sums_bytes() const { return static_cast<std::size_t>(weights_ + c_.oc) * sizeof(float); }
+
+  // Range `item` of the `count` sums from `first` on.
+  void add_groups(const std::byte* partials, std::int64_t groups, std::int64_t first, std::int64_t item,
+                  std::int64_t count, float* to) const {
+    const std::int64_t begin = item * kRange, n = std::min(kRange, count - begin);
+    const void* parts[kItems];
+    for (std::int64_t g = 0; g < groups; ++g)
+      parts[g] = floats(partials + static_cast<std::size_t>(g) * partial_step()) + first + begin;
+    if (groups > 0)
+      pointwise_.add({}, parts, groups, to + begin, n);
+    else
       std::fill_n(to + begin, n, 0.0f);
-      for (std::int64_t g = 0; g < groups; ++g) {
-        const auto* part =
-            reinterpret_cast<const float*>(partials + static_cast<std::size_t>(g) * stride) + first + begin;
-        for (std::int64_t i = 0; i < n; ++i) to[begin + i] += part[i];
-      }
-    });
   }
 
-  ConvParams params_;
+  const PointwiseKernels& pointwise_;
   bool want_dw_, want_db_;
-  IlWeights conv_;
+  IlWeights il_;
   std::vector<IlPixel> table_;
-  std::int64_t group_ = 0;
+  std::int64_t weights_ = 0, dw_items_ = 0;
+  Range<float> sums_, work_;
 };
 
+// Offsets in x, dy and w are kept in 32 bits.
+std::string unless_near(const Problem& p) {
+  const ConvParams& c = facts_of<ConvParams>(p);
+  constexpr double kMost = 2e9;
+  double image = static_cast<double>(std::max(c.gic(), c.goc())) * p.kernels().width;
+  for (int s = 0; s < 3; ++s)
+    image *= static_cast<double>(c.in[s] + c.before[s] + c.after[s] + c.kernel[s] * c.dilation[s]);
+  if (image >= kMost) return str("images are too large for its offsets: ", c.text());
+  const double weights = static_cast<double>(c.goc() * c.gic()) * static_cast<double>(c.taps());
+  return weights < kMost ? "" : str("weights are too many for its offsets: ", c.text());
+}
+
+template <PostKind... kAfter>
 std::string declines(const Problem& p) {
-  const std::string why = unless_in(p, Layout::kInterleaved);
-  if (!why.empty()) return why;
-  if (p.fusion.statistics) return "does not compute batch-norm statistics";
-  return "";
-}
-
-// Offsets in x and dy are kept in 32 bits.
-std::string declines_far(const Problem& p, const ConvParams& q) {
-  const std::string why = declines(p);
-  if (!why.empty()) return why;
-  const double reach = static_cast<double>(std::max(q.gic(), q.goc())) *
-                       static_cast<double>(q.ih + q.pt + q.pb + q.kh * q.dh) *
-                       static_cast<double>(q.iw + q.pl + q.pr + q.kw * q.dw) * kernels().width;
-  return reach < 2e9 ? "" : str("images of ", q.ih, "x", q.iw, " are too large for its offsets");
-}
-std::string declines_forward(const Problem& p) {
-  return declines_far(p, conv_forward_params(p.attrs, p.inputs));
-}
-std::string declines_backward_data(const Problem& p) {
-  return declines_far(p, conv_backward_data_params(p.attrs, p.inputs));
-}
-std::string declines_backward_weights(const Problem& p) {
-  return declines_far(p, conv_backward_weights_params(p.attrs, p.inputs));
-}
-
-template <class P>
-Impl impl(std::string (*declines)(const Problem&)) {
-  return {"interleaved", declines,
-          [](const Problem& p) -> std::unique_ptr<Prepared> { return std::make_unique<P>(p); }};
+  const PostOp* pool = find(p.after, PostKind::kPool);
+  if (pool && (pool->pool.kernel[0] != 1 || pool->pool.stride[0] != 1)) return "pools within planes only";
+  return first_of(unless_plain_in<Layout::kInterleaved, kAfter...>(p), unless_near(p));
 }
 
 }  // namespace
 
-std::vector<Impl> conv2d_interleaved(ConvDirection d) {
-  switch (d) {
-    case ConvDirection::kForward:
-      return {impl<InterleavedForward>(declines_forward)};
-    case ConvDirection::kBackwardData:
-      return {impl<InterleavedBackwardData>(declines_backward_data)};
-    case ConvDirection::kBackwardWeights:
-      return {impl<InterleavedBackwardWeights>(declines_backward_weights)};
-  }
-  return {};
-}
+const Impl kConvInterleaved[3] = {
+    {"interleaved", declines<PostKind::kAdd, PostKind::kFunction, PostKind::kPool>,
+     prepare<InterleavedForward>, true},
+    {"interleaved", declines<PostKind::kAdd>, prepare<InterleavedBackwardData>, true},
+    {"interleaved", declines<>, prepare<InterleavedBackwardWeights>, true}};
 
 }  // namespace fastcnn::ops

@@ -3,13 +3,7 @@
 // over the 36 matrix products to the output transform, which also does the epilogue.
 #include "ops/conv/winograd.h"
 
-#include <cstring>
-
-#include "core/parallel.h"
-#include "ops/block.h"
-#include "ops/checks.h"
 #include "ops/conv/epilogue.h"
-#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
@@ -17,131 +11,123 @@ namespace {
 constexpr double kBlockBytes = 1.2e6;         // V and M of one block
 constexpr double kStreamedWeights = 1.0e6;    // weights past this come from L3 for every block
 constexpr std::int64_t kStreamedTiles = 56;   // so a block must be worth it
+constexpr std::int64_t kStreamedItems = 16;   // and few are enough
+constexpr std::int64_t kFewestItems = 8;      // even of small problems
 constexpr std::int64_t kChunkChannels = 128;  // output channels of M
 constexpr std::int64_t kFewTiles = 40;        // below this direct convolution is as fast
-
-struct WinogradSide {  // one direction's images
-  std::int64_t n, src_h, src_w, src_c, out_h, out_w, out_c, top, left;
-};
+constexpr std::int64_t kPackedChannels = 16;  // input channels of an item that packs
 
 class WinogradConv : public Prepared {
  public:
-  WinogradConv(const Problem& p, const WinogradSide& side, bool transposed)
-      : conv_(*kernels().conv),
-        winograd_(*kernels().winograd),
-        side_(side),
-        transposed_(transposed),
-        operands_(conv_operands(p)),
-        fusion_(p.fusion),
-        threads_(num_threads()),
-        grid_(winograd_grid(side.n, side.out_h, side.out_w)),
-        out_(side.out_c) {
-    const std::int64_t width = kernels().width;
-    chunk_ = std::max<std::int64_t>(1, kChunkChannels / out_.size);  // in blocks
-    chunk_ = ceil_div(out_.count, ceil_div(out_.count, chunk_));
-    const double per_tile = 4.0 * kWinogradProducts * static_cast<double>(side.src_c + chunk_channels(0));
-    const bool streamed = static_cast<double>(packed_bytes()) > kStreamedWeights;
-    block_ = winograd_block(grid_.tiles(), per_tile, kBlockBytes, streamed ? kStreamedTiles : 1);
-    blocks_ = block_ ? ceil_div(grid_.tiles(), block_) : 0;
-    v_ = WinogradStrides(side.src_c, block_, width);
-    m_ = WinogradStrides(chunk_channels(0), block_, width);
-    if (fusion_.statistics) {
-      std::vector<std::int64_t> pixels;
-      for (std::int64_t b = 0; b < blocks_; ++b) pixels.push_back(pixels_in(b));
-      moments_ = PartialMoments(std::move(pixels), side.out_c, fusion_);
-    }
-  }
+  WinogradConv(const Problem& p, bool transposed) : WinogradConv(p, facts_of<ConvParams>(p), transposed) {}
 
   std::size_t packed_bytes() const override {
-    return static_cast<std::size_t>(kWinogradProducts * side_.src_c * out_.padded()) * sizeof(float);
-  }
-  std::size_t scratch_bytes() const override {
-    return align64(moments_.bytes()) + static_cast<std::size_t>(threads_) * thread_bytes();
+    return static_cast<std::size_t>(kWinogradProducts * src_c_ * out_.padded()) * sizeof(float);
   }
   std::string detail() const override {
-    return str(grid_.tiles(), " tiles in ", blocks_, " blocks of ", block_, ", ",
+    return str(grid_.tiles(), " tiles in ", stages_[0], " blocks of ", block_, ", ",
                ceil_div(out_.count, chunk_), " output chunks");
   }
 
-  void pack(const void* const* in, std::byte* packed) const override {
-    constexpr std::int64_t kSlice = 16;  // input channels
-    const auto* w = static_cast<const float*>(in[1]);
-    auto* u = reinterpret_cast<float*>(packed);
-    const std::int64_t slices = ceil_div(side_.src_c, kSlice);
-    const std::int64_t oc_stride = transposed_ ? 9 : side_.src_c * 9,
-                       ic_stride = transposed_ ? side_.out_c * 9 : 9;
-    parallel_for(out_.count * slices, [&](std::int64_t i, int) {
-      const std::int64_t kb = i / slices, c0 = i % slices * kSlice, lanes = out_.vectors(kb) * out_.width;
-      const WinogradWeights s = {oc_stride,
-                                 ic_stride,
-                                 transposed_,
-                                 static_cast<int>(std::min(kSlice, side_.src_c - c0)),
-                                 static_cast<int>(out_.length(kb)),
-                                 out_.vectors(kb),
-                                 product_stride(kb)};
-      winograd_.weights(s, w + out_.begin(kb) * oc_stride + c0 * ic_stride, u + weights_at(kb) + c0 * lanes);
-    });
+  std::int64_t pack_items() const override { return out_.count * ceil_div(src_c_, kPackedChannels); }
+  void pack(const void* const* in, std::byte* packed, std::int64_t item) const override {
+    const std::int64_t slices = ceil_div(src_c_, kPackedChannels), kb = item / slices;
+    const std::int64_t c0 = item % slices * kPackedChannels, lanes = out_.lanes(kb);
+    const std::int64_t oc_stride = transposed_ ? 9 : src_c_ * 9, ic_stride = transposed_ ? out_.c * 9 : 9;
+    const WinogradWeights s = {oc_stride,
+                               ic_stride,
+                               transposed_,
+                               static_cast<int>(std::min(kPackedChannels, src_c_ - c0)),
+                               static_cast<int>(out_.length(kb)),
+                               out_.vectors(kb),
+                               product_stride(kb)};
+    winograd_.weights(s, floats(in[1]) + out_.begin(kb) * oc_stride + c0 * ic_stride,
+                      reinterpret_cast<float*>(packed) + weights_at(kb) + c0 * lanes);
   }
 
-  void run(const RunArgs& a) const override {
-    auto* parts = reinterpret_cast<float*>(a.scratch);
-    std::byte* buffers = a.scratch + align64(moments_.bytes());
-    parallel_for(blocks_, [&](std::int64_t b, int thread) {
-      item(a, b, parts,
-           reinterpret_cast<float*>(buffers + static_cast<std::size_t>(thread) * thread_bytes()));
-    });
-    if (fusion_.statistics) moments_.merge(parts, a, operands_);
+  void item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const override {
+    float* const parts = parts_.in(a.shared);
+    if (stage == 1) return moments_.merge(parts, a, i);
+    float *v = v_data_.in(w.own), *m = m_data_.in(w.own), *zeros = zeros_.in(w.own);
+    const WinogradTiles tiles = grid_.run(i * block_, std::min(block_, grid_.tiles() - i * block_));
+    transform_input(winograd_, tiles, src_, floats(a.in[0]), src_c_, top_, left_, zeros, v, v_);
+    for (std::int64_t kb = 0; kb < out_.count; kb += chunk_) {
+      multiply(reinterpret_cast<const float*>(a.packed), kb, tiles.count, v, m);
+      output(a, tiles, kb, m, moments_ ? moments_.part(parts, i) : nullptr);
+    }
   }
 
  private:
+  WinogradConv(const Problem& p, const ConvParams& c, bool transposed)
+      : conv_(*p.kernels().conv),
+        winograd_(*p.kernels().winograd),
+        transposed_(transposed),
+        grid_(transposed ? WinogradGrid(c.n * c.in[0], c.in[1], c.in[2])
+                         : WinogradGrid(c.n * c.out[0], c.out[1], c.out[2])),
+        src_(winograd_images(p.inputs[0])),
+        src_c_(transposed ? c.oc : c.ic),
+        top_(transposed ? 2 - c.before[1] : c.before[1]),
+        left_(transposed ? 2 - c.before[2] : c.before[2]),
+        out_(transposed ? c.ic : c.oc, p.kernels()),
+        bias_(transposed ? -1 : own_input(p, 2)),
+        function_(function_of(p.after)) {
+    chunk_ = std::max<std::int64_t>(1, kChunkChannels / out_.size);
+    chunk_ = ceil_div(out_.count, ceil_div(out_.count, chunk_));
+    block_ = block_size();
+    v_ = WinogradStrides(src_c_, block_, out_.width);
+    m_ = WinogradStrides(chunk_channels(0), block_, out_.width);
+    v_data_ = own_.add(v_.floats()), m_data_ = own_.add(m_.floats()), zeros_ = own_.add(v_.tile);
+    stages_ = {block_ ? ceil_div(grid_.tiles(), block_) : 0};
+    y_ = winograd_images(p.outputs[0]);
+    if (const PostOp* post = find(p.after, PostKind::kAdd))
+      residual_ = post->in, residual_images_ = winograd_images(p.inputs[static_cast<std::size_t>(post->in)]);
+    if (const PostOp* post = find(p.after, PostKind::kPool)) pools_ = true, average_ = post->pool.average;
+    moments_ = PartialMoments(p, stages_[0], out_.c, stages_, [&](std::int64_t b) { return pixels_in(b); });
+    parts_ = shared_.add(moments_.floats());
+  }
+
+  // Tiles of a block: nearly equal blocks of whole register tiles.
+  std::int64_t block_size() const {
+    const std::int64_t tiles = grid_.tiles(), unit = conv_.tile[2];
+    if (tiles == 0) return 0;
+    const double per_tile = 4.0 * kWinogradProducts * static_cast<double>(src_c_ + chunk_channels(0));
+    const double flops =
+        2.0 * kWinogradProducts * static_cast<double>(tiles) * static_cast<double>(src_c_ * out_.c);
+    const bool streamed = static_cast<double>(packed_bytes()) > kStreamedWeights;
+    const std::int64_t items = std::clamp(static_cast<std::int64_t>(flops / kItemFlops), kFewestItems,
+                                          streamed ? kStreamedItems : kItems);
+    std::int64_t block = std::clamp(static_cast<std::int64_t>(kBlockBytes / per_tile),
+                                    streamed ? kStreamedTiles : 1, kWinogradTiles);
+    block = std::max(unit, block / unit * unit);
+    block = std::min(block, round_up(ceil_div(tiles, items), unit));
+    std::int64_t blocks = ceil_div(tiles, block);
+    if (blocks < 32) blocks = round_up(blocks, 4);
+    return ceil_div(tiles, blocks);
+  }
+
   std::int64_t chunk_end(std::int64_t kb) const { return std::min(out_.count, kb + chunk_); }
   std::int64_t chunk_channels(std::int64_t kb) const {  // padded to vectors
     const std::int64_t end = chunk_end(kb);
     return (end == out_.count ? out_.padded() : out_.begin(end)) - out_.begin(kb);
   }
   // U: [chunk][36][oc block][ic][lanes]
-  std::int64_t product_stride(std::int64_t kb) const {
-    return side_.src_c * chunk_channels(kb / chunk_ * chunk_);
-  }
+  std::int64_t product_stride(std::int64_t kb) const { return src_c_ * chunk_channels(kb / chunk_ * chunk_); }
   std::int64_t weights_at(std::int64_t kb) const {
     const std::int64_t first = kb / chunk_ * chunk_;
-    return side_.src_c * (kWinogradProducts * out_.begin(first) + out_.begin(kb) - out_.begin(first));
+    return src_c_ * (kWinogradProducts * out_.begin(first) + out_.begin(kb) - out_.begin(first));
   }
-  std::size_t zeros_bytes() const { return align64(static_cast<std::size_t>(v_.tile) * sizeof(float)); }
-  std::size_t thread_bytes() const { return align64(v_.bytes()) + align64(m_.bytes()) + zeros_bytes(); }
 
   std::int64_t pixels_in(std::int64_t b) const {
     std::int64_t sum = 0;
     for (std::int64_t t = b * block_; t < std::min(grid_.tiles(), (b + 1) * block_); ++t) {
       const std::int64_t row = t / grid_.cols % grid_.rows, col = t % grid_.cols;
-      sum +=
-          std::min<std::int64_t>(4, side_.out_h - row * 4) * std::min<std::int64_t>(4, side_.out_w - col * 4);
+      sum += std::min<std::int64_t>(4, grid_.h - row * 4) * std::min<std::int64_t>(4, grid_.w - col * 4);
     }
     return sum;
   }
 
-  void item(const RunArgs& a, std::int64_t b, float* parts, float* buffer) const {
-    float* v = buffer;
-    float* m = v + align64(v_.bytes()) / sizeof(float);
-    float* zeros = m + align64(m_.bytes()) / sizeof(float);
-    std::memset(zeros, 0, zeros_bytes());
-    const WinogradTiles tiles = grid_.run(b * block_, std::min(block_, grid_.tiles() - b * block_));
-    WinogradInput in{};
-    in.tiles = tiles;
-    in.images = nhwc_images(side_.src_h, side_.src_w, side_.src_c);
-    in.x = static_cast<const float*>(a.in[0]);
-    in.c = side_.src_c, in.top = side_.top, in.left = side_.left;
-    in.zeros = zeros;
-    in.v = {v, v_.product, v_.tile};
-    winograd_.input(in);
-    for (std::int64_t kb = 0; kb < out_.count; kb += chunk_) {
-      multiply(reinterpret_cast<const float*>(a.packed), kb, tiles.count, v, m);
-      output(a, tiles, kb, m, fusion_.statistics ? moments_.part(parts, b) : nullptr);
-    }
-  }
-
   void multiply(const float* u, std::int64_t first, std::int64_t count, const float* v, float* m) const {
-    const ConvRun run = {0, side_.src_c};
+    const ConvRun run = {0, src_c_};
     for (int xi = 0; xi < kWinogradProducts; ++xi)
       for (std::int64_t kb = first; kb < chunk_end(first); ++kb) {
         ConvRow r{};
@@ -150,8 +136,8 @@ class WinogradConv : public Prepared {
         r.w = u + weights_at(kb) + xi * product_stride(kb);
         r.out = m + xi * m_.product + out_.begin(kb) - out_.begin(first), r.out_pixel = m_.tile;
         r.pixels = static_cast<int>(count);
-        r.oc = static_cast<int>(out_.vectors(kb) * out_.width);
-        conv_.row[out_.vectors(kb)](r);
+        r.vectors = out_.vectors(kb), r.oc = static_cast<int>(out_.lanes(kb));
+        conv_.row(r);
       }
   }
 
@@ -159,109 +145,85 @@ class WinogradConv : public Prepared {
     const std::int64_t c0 = out_.begin(kb);
     WinogradOutput o{};
     o.tiles = tiles;
-    o.images = nhwc_images(side_.out_h, side_.out_w, side_.out_c);
     o.m = {m, m_.product, m_.tile};
-    o.c = std::min(side_.out_c, c0 + chunk_ * out_.size) - c0;
-    if (operands_.bias >= 0) o.bias = static_cast<const float*>(a.in[operands_.bias]) + c0;
-    if (fusion_.add) o.residual = static_cast<const float*>(a.in[operands_.residual]) + c0;
-    o.activation = static_cast<Act>(fusion_.activation);
-    if (part) o.shift = part + c0, o.sum = o.shift + side_.out_c, o.square = o.sum + side_.out_c;
-    auto* y = static_cast<float*>(a.out[0]) + c0;
-    if (fusion_.pool.kind == PoolSpec::kNone) {
-      o.y = y;
-    } else {
-      o.pooled = y;
-      o.pooled_images = nhwc_images(side_.out_h / 2, side_.out_w / 2, side_.out_c);
-      o.average = fusion_.pool.kind == PoolSpec::kAverage;
-    }
+    o.c = std::min(out_.c, c0 + chunk_ * out_.size) - c0;
+    if (const float* bias = floats(a.in, bias_)) o.bias = bias + c0;
+    if (residual_ >= 0) o.residual = floats(a.in[residual_]) + c0, o.residual_images = residual_images_;
+    o.f = function_;
+    if (part) o.shift = part + c0, o.sum = o.shift + out_.c, o.square = o.sum + out_.c;
+    (pools_ ? o.pooled : o.y) = floats(a.out[0]) + c0;
+    (pools_ ? o.pooled_images : o.images) = y_;
+    o.images.h = grid_.h, o.images.w = grid_.w;
+    o.average = average_;
     winograd_.output(o);
   }
 
   const ConvKernels& conv_;
   const WinogradKernels& winograd_;
-  WinogradSide side_;
   bool transposed_;
-  ConvOperands operands_;
-  Fusion fusion_;
-  int threads_;
   WinogradGrid grid_;
+  WinogradImages src_, y_{}, residual_images_{};  // y_: of output 0, pooled or not
+  std::int64_t src_c_, top_, left_;
   VectorBlocks out_;
-  std::int64_t chunk_ = 1;               // blocks of output channels whose M is in flight
-  std::int64_t block_ = 0, blocks_ = 0;  // tiles of a block
+  int bias_, residual_ = -1;
+  Function function_;
+  bool pools_ = false, average_ = false;
+  std::int64_t chunk_ = 1;  // blocks of output channels whose M is in flight
+  std::int64_t block_ = 0;  // tiles of a block
   WinogradStrides v_, m_;
+  Range<float> parts_, v_data_, m_data_, zeros_;
   PartialMoments moments_;
 };
 
-std::string pool_declines(const Fusion& f) {
-  const PoolSpec& p = f.pool;
-  if (p.kind == PoolSpec::kNone) return "";
-  if (p.kernel[0] != 2 || p.kernel[1] != 2 || p.stride[0] != 2 || p.stride[1] != 2)
-    return "pools only 2x2 windows with stride 2";
-  return f.keep_unpooled ? "does not keep the value before the pool" : "";
-}
-
 std::string forward_declines(const Problem& p) {
-  const std::string pool = pool_declines(p.fusion);
-  return pool.empty() ? winograd_declines(p, conv_forward_params(p.attrs, p.inputs)) : pool;
+  for (const PostOp& post : p.after) {
+    if (post.kind == PostKind::kStatistics) break;
+    if (post.out >= 0) return str("does not keep the value before ", text_of(post));
+    if (post.kind != PostKind::kPool) continue;
+    for (int s = 0; s < 3; ++s)
+      if (const std::int64_t size = s ? 2 : 1; post.pool.kernel[s] != size || post.pool.stride[s] != size)
+        return "pools only 2x2 windows with stride 2";
+  }
+  return first_of(unless_epilogue(p, {PostKind::kAdd, PostKind::kFunction, PostKind::kPool}),
+                  winograd_declines(p));
 }
 std::string backward_data_declines(const Problem& p) {
-  return winograd_declines(p, conv_backward_data_params(p.attrs, p.inputs));
+  return first_of(unless_epilogue(p, {PostKind::kAdd}), winograd_declines(p));
 }
 std::string backward_weights_declines(const Problem& p) {
-  return winograd_declines(p, conv_backward_weights_params(p.attrs, p.inputs));
+  return first_of(unless_no_posts(p), winograd_declines(p));
 }
 
-std::unique_ptr<Prepared> prepare_forward(const Problem& p) {
-  const ConvParams c = conv_forward_params(p.attrs, p.inputs);
-  return std::make_unique<WinogradConv>(p, WinogradSide{c.n, c.ih, c.iw, c.ic, c.oh, c.ow, c.oc, c.pt, c.pl},
-                                        false);
-}
-std::unique_ptr<Prepared> prepare_backward_data(const Problem& p) {
-  const ConvParams c = conv_backward_data_params(p.attrs, p.inputs);
-  const WinogradSide side = {c.n, c.oh, c.ow, c.oc, c.ih, c.iw, c.ic, 2 - c.pt, 2 - c.pl};
-  return std::make_unique<WinogradConv>(p, side, true);
+template <bool kTransposed>
+std::unique_ptr<Prepared> prepare_winograd(const Problem& p) {
+  return std::make_unique<WinogradConv>(p, kTransposed);
 }
 
 }  // namespace
 
-std::string winograd_declines(const Problem& p, const ConvParams& c) {
-  if (c.kh != 3 || c.kw != 3) return str("takes 3x3 kernels, got ", c.kh, "x", c.kw);
-  if (c.sh != 1 || c.sw != 1) return str("takes stride 1, got ", c.sh, "x", c.sw);
-  if (c.dh != 1 || c.dw != 1) return str("takes dilation 1, got ", c.dh, "x", c.dw);
+std::string winograd_declines(const Problem& p) {
+  const auto& c = facts_of<ConvParams>(p);
+  if (c.kernel[0] != 1 || c.kernel[1] != 3 || c.kernel[2] != 3)
+    return str("takes 3x3 kernels, got ", c.kernel[0] == 1 ? "" : str(c.kernel[0], "x"), c.kernel[1], "x",
+               c.kernel[2]);
+  if (c.in[0] != c.out[0] || c.before[0] != 0 || c.stride[0] != 1)
+    return "takes planes as they are, without stride and padding";
+  if (c.stride[1] != 1 || c.stride[2] != 1) return str("takes stride 1, got ", c.stride[1], "x", c.stride[2]);
+  if (c.dilation[1] != 1 || c.dilation[2] != 1)
+    return str("takes dilation 1, got ", c.dilation[1], "x", c.dilation[2]);
   if (c.groups != 1) return str("takes one group, got ", c.groups);
-  if (std::max({c.pt, c.pl, c.pb, c.pr}) > 2) return "takes padding up to 2";
+  if (std::max({c.before[1], c.before[2], c.after[1], c.after[2]}) > 2) return "takes padding up to 2";
   const std::string layout = unless_in(p, Layout::kNHWC);
-  if (!layout.empty() || p.attrs.text("implementation", "") == "winograd4x4") return layout;
+  if (!layout.empty() || p.implementation == "winograd4x4") return layout;
   if (std::min(c.ic, c.oc) < 12) return str("loses to direct below 12 channels, got ", c.ic, " -> ", c.oc);
-  const std::int64_t tiles = winograd_grid(c.n, c.oh, c.ow).tiles();
+  const std::int64_t tiles = WinogradGrid(c.n * c.out[0], c.out[1], c.out[2]).tiles();
   if (tiles < kFewTiles) return str("loses to direct below ", kFewTiles, " tiles, got ", tiles);
-  if (c.oh < 3 || c.ow < 3) return str("mostly empty tiles on ", c.oh, "x", c.ow, " outputs");
+  if (c.out[1] < 3 || c.out[2] < 3) return str("mostly empty tiles on ", c.out[1], "x", c.out[2], " outputs");
   return "";
 }
 
-std::int64_t winograd_block(std::int64_t tiles, double per_tile, double bytes, std::int64_t least) {
-  constexpr std::int64_t kMost = 168, kEnoughBlocks = 8;
-  if (tiles == 0) return 0;
-  const std::int64_t unit = kernels().conv->tile[2];
-  std::int64_t block = std::clamp(static_cast<std::int64_t>(bytes / per_tile), least, kMost);
-  block = std::max(unit, block / unit * unit);
-  if (tiles < kEnoughBlocks * block)
-    block = std::min(block, ceil_div(ceil_div(tiles, kEnoughBlocks), unit) * unit);
-  std::int64_t blocks = ceil_div(tiles, block);
-  if (blocks < 32) blocks = ceil_div(blocks, 4) * 4;
-  return ceil_div(tiles, blocks);
-}
-
-std::vector<Impl> conv2d_winograd(ConvDirection d) {
-  switch (d) {
-    case ConvDirection::kForward:
-      return {{"winograd4x4", forward_declines, prepare_forward}};
-    case ConvDirection::kBackwardData:
-      return {{"winograd4x4", backward_data_declines, prepare_backward_data}};
-    case ConvDirection::kBackwardWeights:
-      return {{"winograd4x4", backward_weights_declines, prepare_winograd_backward_weights}};
-  }
-  return {};
-}
+const Impl kConvWinograd[3] = {{"winograd4x4", forward_declines, prepare_winograd<false>},
+                               {"winograd4x4", backward_data_declines, prepare_winograd<true>},
+                               {"winograd4x4", backward_weights_declines, prepare_winograd_backward_weights}};
 
 }  // namespace fastcnn::ops

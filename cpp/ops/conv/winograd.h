@@ -14,41 +14,46 @@
 namespace fastcnn::ops {
 
 constexpr int kWinogradProducts = 36;
+constexpr std::int64_t kWinogradTiles = 168;  // of a block, at most
 
 // "" when F(4x4, 3x3) can do it and, unless it is asked for by name, should be faster than the direct way.
-std::string winograd_declines(const Problem& p, const ConvParams& c);
+std::string winograd_declines(const Problem& p);
 
+// Tiles of n images (or planes: to a kernel one plane deep they are the same) of h x w outputs.
 struct WinogradGrid {
-  std::int64_t n = 0, rows = 0, cols = 0;  // tiles down and across an output image
+  std::int64_t n, h, w, rows, cols;
+  WinogradGrid(std::int64_t images, std::int64_t height, std::int64_t width)
+      : n(images), h(height), w(width), rows(ceil_div(h, 4)), cols(ceil_div(w, 4)) {}
   std::int64_t tiles() const { return n * rows * cols; }
   WinogradTiles run(std::int64_t first, std::int64_t count) const { return {first, count, rows, cols}; }
 };
 
-inline WinogradGrid winograd_grid(std::int64_t n, std::int64_t oh, std::int64_t ow) {
-  return {n, (oh + 3) / 4, (ow + 3) / 4};
-}
-
-inline WinogradImages nhwc_images(std::int64_t h, std::int64_t w, std::int64_t c) {
-  return {h, w, h * w * c, w * c, c};
+inline WinogradImages winograd_images(TensorDesc d) {
+  d.layout = Layout::kNHWC;  // where it is called otherwise it is the same memory
+  const Geometry g = geometry_of(d);
+  return {g.spatial[1], g.spatial[2], g.plane, g.row, g.pixel};
 }
 
 // Strides of a [36][tiles][channels] buffer: whole vectors, and never a power of two apart (cache sets).
 struct WinogradStrides {
   std::int64_t tile = 0, product = 0;
   WinogradStrides() = default;
-  WinogradStrides(std::int64_t channels, std::int64_t tiles, std::int64_t width) {
-    tile = (channels + width - 1) / width * width;
+  WinogradStrides(std::int64_t channels, std::int64_t tiles, std::int64_t width)
+      : tile(round_up(channels, width)) {
     if (tile % 256 == 0) tile += 16;
-    product = tiles * tile + 15;
-    product = product / 16 * 16;
+    product = round_up(tiles * tile, 16);
     if (product % 32 == 0) product += 16;
   }
-  std::size_t bytes() const { return static_cast<std::size_t>(product * kWinogradProducts) * sizeof(float); }
+  std::int64_t floats() const { return product * kWinogradProducts; }
 };
 
-// Tiles of one block: what fits `bytes` at `per_tile` bytes each, enough blocks for many threads, nearly
-// equal.
-std::int64_t winograd_block(std::int64_t tiles, double per_tile, double bytes, std::int64_t least);
+// Transforms tiles of x, whose patches start at (-top, -left), into v. zeros: for c channels, written.
+inline void transform_input(const WinogradKernels& k, const WinogradTiles& tiles,
+                            const WinogradImages& images, const float* x, std::int64_t c, std::int64_t top,
+                            std::int64_t left, float* zeros, float* v, const WinogradStrides& strides) {
+  std::fill_n(zeros, strides.tile, 0.0f);
+  k.input({tiles, images, x, c, top, left, zeros, {v, strides.product, strides.tile}});
+}
 
 std::unique_ptr<Prepared> prepare_winograd_backward_weights(const Problem& p);
 

@@ -1,227 +1,215 @@
 // Winograd convolution F(4x4, 3x3), backward weights: dw = G^T [sum over tiles of (B^T x B)(A dy A^T)] G, the
 // sum in 36 outer products. Small weights: the tiles are cut into groups fixed by the problem, each with sums
-// of its own, added in order. Large ones: all threads transform a chunk of tiles, then share out the 36
+// of its own, added in order. Large ones: all threads transform a chunk of tiles, then share out the
 // products.
 #include <cstring>
 
-#include "core/parallel.h"
-#include "ops/block.h"
+#include "kernels/pointwise.h"
 #include "ops/conv/winograd.h"
-#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
 
-constexpr double kBlockBytes = 0.8e6;      // V and D of a group's block
-constexpr double kPrivateBytes = 2.5e6;    // a group's sums
-constexpr double kSharedBytes = 24e6;      // V and D of a shared chunk
-constexpr double kGroupMacs = 16e6;        // the least work that is worth a group
-constexpr std::int64_t kGroupTiles = 128;  // and the least that repays clearing and adding its sums
-constexpr std::int64_t kMaxGroups = 16;
-constexpr std::int64_t kBiasParts = 32;
+constexpr double kBlockBytes = 0.8e6;         // V and D of a group's block
+constexpr double kPrivateBytes = 2.5e6;       // a group's sums
+constexpr double kSharedBytes = 24e6;         // V and D of a shared chunk
+constexpr std::int64_t kGroupTiles = 128;     // the least that repays clearing and adding a group's sums
+constexpr std::int64_t kTransformTiles = 4;   // of an item, at least
+constexpr std::int64_t kAddedFloats = 4096;   // of an item
+constexpr std::int64_t kReducedChannels = 8;  // input channels of an item
+constexpr std::int64_t kBiasPixels = 256;     // in L1 for one pass over their channels
+constexpr std::int64_t kBiasChannels = 64;    // of an item that adds parts
 
 class WinogradWeightsConv : public Prepared {
  public:
-  WinogradWeightsConv(const Problem& p, const ConvParams& c)
-      : conv_(*kernels().conv),
-        winograd_(*kernels().winograd),
-        c_(c),
-        threads_(num_threads()),
-        grid_(winograd_grid(c.n, c.oh, c.ow)),
-        out_(c.oc) {
-    const auto wanted = [&](std::size_t i) { return i >= p.wanted.size() || p.wanted[i]; };
-    want_dw_ = wanted(0), want_db_ = wanted(1);
-    const std::int64_t width = kernels().width, tiles = grid_.tiles();
-    const double per_tile = 4.0 * kWinogradProducts * static_cast<double>(c.ic + out_.padded());
-    shared_ = static_cast<double>(sums_bytes()) > kPrivateBytes;
-    if (shared_) {
+  explicit WinogradWeightsConv(const Problem& p)
+      : conv_(*p.kernels().conv),
+        pointwise_(*p.kernels().pointwise),
+        winograd_(*p.kernels().winograd),
+        c_(facts_of<ConvParams>(p)),
+        grid_(c_.n * c_.out[0], c_.out[1], c_.out[2]),
+        x_(winograd_images(p.inputs[0])),
+        dy_(winograd_images(p.inputs[1])),
+        out_(c_.oc, p.kernels()) {
+    product_floats_ = c_.ic * out_.padded();
+    const std::int64_t tiles = grid_.tiles(), sums = kWinogradProducts * product_floats_;
+    const double per_tile = 4.0 * kWinogradProducts * static_cast<double>(c_.ic + out_.padded());
+    shares_ = static_cast<double>(sums) * sizeof(float) > kPrivateBytes;
+    if (shares_) {
       chunk_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kSharedBytes / per_tile), 64, 512);
-      chunk_ = std::max<std::int64_t>(1, std::min(chunk_, tiles));
-      block_ = ceil_div(chunk_, 16);
     } else {
-      block_ = chunk_ = winograd_block(tiles, per_tile, kBlockBytes, 1);
-      const double macs = static_cast<double>(tiles) * kWinogradProducts * static_cast<double>(c.ic * c.oc);
-      while (groups_ < kMaxGroups && static_cast<double>(groups_) * kGroupMacs < macs &&
-             groups_ * 2 * kGroupTiles <= tiles)
-        groups_ *= 2;
+      const double flops =
+          2.0 * kWinogradProducts * static_cast<double>(tiles) * static_cast<double>(c_.ic * c_.oc);
+      groups_ = groups_of(tiles / kGroupTiles, flops, kItemFlops, sums * 4);
+      chunk_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kBlockBytes / per_tile), 1, kWinogradTiles);
     }
-    v_ = WinogradStrides(c.ic, chunk_, width);
-    d_ = WinogradStrides(out_.padded(), chunk_, width);
+    chunk_ = std::clamp<std::int64_t>(ceil_div(tiles, groups_), 1, chunk_);
+    v_ = WinogradStrides(c_.ic, chunk_, out_.width);
+    d_ = WinogradStrides(out_.padded(), chunk_, out_.width);
+    sums_floats_ = round_up(sums, 16);
+    sums_ = shared_.add(groups_ * sums_floats_);
+    Book& book = shares_ ? shared_ : own_;
+    v_data_ = book.add(v_.floats()), d_data_ = book.add(d_.floats());
+    zeros_ = own_.add(v_.tile);
+    const std::int64_t pixels = grid_.n * c_.out[1] * c_.out[2];
+    bias_parts_ = std::clamp<std::int64_t>(ceil_div(pixels, kBiasPixels), 1, kItems);
+    bias_ = shared_.add(bias_parts_ * c_.oc);
+    plan(p, tiles);
   }
 
-  std::size_t scratch_bytes() const override {
-    const std::size_t buffers = shared_ ? 1 : static_cast<std::size_t>(threads_);
-    return static_cast<std::size_t>(groups_) * sums_bytes() + buffers * buffer_bytes() + zeros_bytes() +
-           static_cast<std::size_t>(kBiasParts) * bias_bytes();
-  }
   std::string detail() const override {
-    return shared_ ? str(grid_.tiles(), " tiles in shared chunks of ", chunk_)
-                   : str(grid_.tiles(), " tiles in ", groups_, " groups, blocks of ", block_);
+    return shares_ ? str(grid_.tiles(), " tiles in shared chunks of ", chunk_)
+                   : str(grid_.tiles(), " tiles in ", groups_, " groups, blocks of ", chunk_);
   }
 
-  void run(const RunArgs& a) const override {
-    auto* sums = reinterpret_cast<float*>(a.scratch);
-    std::byte* rest = a.scratch + static_cast<std::size_t>(groups_) * sums_bytes();
-    auto* zeros = reinterpret_cast<float*>(rest);
-    std::byte* buffers = rest + zeros_bytes();
-    std::memset(zeros, 0, zeros_bytes());
-    if (want_dw_) {
-      if (shared_)
-        run_shared(a, sums, zeros, reinterpret_cast<float*>(buffers));
-      else
-        parallel_for(groups_, [&](std::int64_t g, int thread) {
-          float* buffer =
-              reinterpret_cast<float*>(buffers + static_cast<std::size_t>(thread) * buffer_bytes());
-          run_group(a, g, sums + g * sums_floats(), zeros, buffer);
-        });
-      add_groups(sums);
-      reduce(sums, static_cast<float*>(a.out[0]));
-    }
-    if (want_db_) {
-      const std::size_t used = (shared_ ? 1 : static_cast<std::size_t>(threads_)) * buffer_bytes();
-      bias_gradient(static_cast<const float*>(a.in[1]), reinterpret_cast<float*>(buffers + used),
-                    static_cast<float*>(a.out[1]));
+  void item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const override {
+    const Step& step = steps_[static_cast<std::size_t>(stage)];
+    float* const sums = sums_.in(a.shared);
+    switch (step.kind) {
+      case kGroup:
+        return sum_group(a, part_of(grid_.tiles(), groups_, i), sums + i * sums_floats_, w);
+      case kTransform: {
+        const std::int64_t n = transform_tiles(), first = i * n;
+        return transform(a, step.first + first, std::min(n, step.count - first), first, a.shared, w);
+      }
+      case kMultiply: {
+        const std::int64_t kb = i % out_.count, xi = i / out_.count;
+        if (step.first == 0)
+          std::memset(sums_at(sums, xi, kb), 0,
+                      static_cast<std::size_t>(c_.ic * out_.lanes(kb)) * sizeof(float));
+        return multiply(xi, kb, step.count, a.shared, sums);
+      }
+      case kAdd:
+        return add_groups(sums, i);
+      case kReduce:
+        return reduce(sums, i, floats(a.out[0]));
+      case kBiasParts:
+        return sum_bias(floats(a.in[1]), i, bias_.in(a.shared) + i * c_.oc);
+      case kBias:
+        return add_bias(bias_.in(a.shared), i, floats(a.out[1]));
     }
   }
 
  private:
-  // Sums: [36][oc block][ic][lanes].
-  std::int64_t product_floats() const { return c_.ic * out_.padded(); }
-  std::size_t sums_bytes() const {
-    return align64(static_cast<std::size_t>(kWinogradProducts * product_floats()) * sizeof(float));
-  }
-  std::int64_t sums_floats() const { return static_cast<std::int64_t>(sums_bytes() / sizeof(float)); }
-  std::size_t buffer_bytes() const { return align64(v_.bytes()) + align64(d_.bytes()); }
-  std::size_t zeros_bytes() const { return align64(static_cast<std::size_t>(v_.tile) * sizeof(float)); }
-  std::size_t bias_bytes() const { return align64(static_cast<std::size_t>(c_.oc) * sizeof(float)); }
+  enum Kind { kGroup, kTransform, kMultiply, kAdd, kReduce, kBiasParts, kBias };
+  struct Step {  // a stage
+    Kind kind;
+    std::int64_t first = 0, count = 0;  // tiles of its chunk
+  };
 
-  // Tiles [first, first + count) into rows `at` and following of the buffer.
-  void transform(const RunArgs& a, std::int64_t first, std::int64_t count, std::int64_t at,
-                 const float* zeros, float* buffer) const {
-    float* d = buffer + align64(v_.bytes()) / sizeof(float);
-    WinogradInput in{};
-    in.tiles = grid_.run(first, count);
-    in.images = nhwc_images(c_.ih, c_.iw, c_.ic);
-    in.x = static_cast<const float*>(a.in[0]);
-    in.c = c_.ic, in.top = c_.pt, in.left = c_.pl;
-    in.zeros = zeros;
-    in.v = {buffer + at * v_.tile, v_.product, v_.tile};
-    winograd_.input(in);
+  void plan(const Problem& p, std::int64_t tiles) {
+    stages_.clear();
+    const auto add = [&](std::int64_t items, Step step) { stages_.push_back(items), steps_.push_back(step); };
+    if (p.wants(0)) {
+      if (!shares_) add(groups_, {kGroup});
+      for (std::int64_t t = 0; shares_ && (t == 0 || t < tiles); t += chunk_) {
+        const std::int64_t count = std::min(chunk_, tiles - t);
+        add(ceil_div(count, transform_tiles()), {kTransform, t, count});
+        add(kWinogradProducts * out_.count, {kMultiply, t, count});
+      }
+      if (groups_ > 1) add(ceil_div(sums_floats_, kAddedFloats), {kAdd});
+      add(out_.count * ceil_div(c_.ic, kReducedChannels), {kReduce});
+    }
+    if (p.wants(1)) {
+      add(bias_parts_, {kBiasParts});
+      add(ceil_div(c_.oc, kBiasChannels), {kBias});
+    }
+  }
+  std::int64_t transform_tiles() const { return std::max(kTransformTiles, ceil_div(chunk_, kItems)); }
+  // Sums: [36][oc block][ic][lanes].
+  float* sums_at(float* sums, std::int64_t xi, std::int64_t kb) const {
+    return sums + xi * product_floats_ + out_.begin(kb) * c_.ic;
+  }
+
+  // Tiles [first, first + count) into rows `at` and following of the buffers in `base`.
+  void transform(const RunArgs& a, std::int64_t first, std::int64_t count, std::int64_t at, std::byte* base,
+                 const Worker& w) const {
+    const WinogradTiles tiles = grid_.run(first, count);
+    transform_input(winograd_, tiles, x_, floats(a.in[0]), c_.ic, c_.before[1], c_.before[2],
+                    zeros_.in(w.own), v_data_.in(base) + at * v_.tile, v_);
     WinogradGradient g{};
-    g.tiles = in.tiles;
-    g.images = nhwc_images(c_.oh, c_.ow, c_.oc);
-    g.dy = static_cast<const float*>(a.in[1]);
+    g.tiles = tiles;
+    g.images = dy_;
+    g.dy = floats(a.in[1]);
     g.c = c_.oc, g.padded = out_.padded();
-    g.d = {d + at * d_.tile, d_.product, d_.tile};
+    g.d = {d_data_.in(base) + at * d_.tile, d_.product, d_.tile};
     winograd_.gradient(g);
   }
 
-  void multiply(int xi, std::int64_t count, const float* buffer, float* sums) const {
-    const float* d = buffer + align64(v_.bytes()) / sizeof(float);
-    for (std::int64_t kb = 0; kb < out_.count; ++kb) {
-      ConvOuter o{};
-      o.x = buffer + xi * v_.product, o.x_pixel = v_.tile;
-      o.dy = d + xi * d_.product + out_.begin(kb), o.dy_pixel = d_.tile;
-      o.rows = 1, o.pixels = static_cast<int>(count);
-      o.m = static_cast<int>(c_.ic);
-      o.dw = sums + xi * product_floats() + out_.begin(kb) * c_.ic;
-      conv_.outer[out_.vectors(kb)](o);
+  void multiply(std::int64_t xi, std::int64_t kb, std::int64_t count, std::byte* base, float* sums) const {
+    if (count == 0) return;
+    ConvOuter o{};
+    o.x = v_data_.in(base) + xi * v_.product, o.x_pixel = v_.tile;
+    o.dy = d_data_.in(base) + xi * d_.product + out_.begin(kb), o.dy_pixel = d_.tile;
+    o.rows = 1, o.pixels = static_cast<int>(count);
+    o.m = static_cast<int>(c_.ic), o.vectors = out_.vectors(kb);
+    o.dw = sums_at(sums, xi, kb);
+    conv_.outer(o);
+  }
+
+  void sum_group(const RunArgs& a, Part tiles, float* sums, const Worker& w) const {
+    std::memset(sums, 0, static_cast<std::size_t>(sums_floats_) * sizeof(float));
+    for (std::int64_t t = tiles.begin; t < tiles.end; t += chunk_) {
+      const std::int64_t count = std::min(chunk_, tiles.end - t);
+      transform(a, t, count, 0, w.own, w);
+      for (std::int64_t xi = 0; xi < kWinogradProducts; ++xi)
+        for (std::int64_t kb = 0; kb < out_.count; ++kb) multiply(xi, kb, count, w.own, sums);
     }
   }
 
-  void run_group(const RunArgs& a, std::int64_t group, float* sums, const float* zeros, float* buffer) const {
-    std::memset(sums, 0, sums_bytes());
-    const std::int64_t tiles = grid_.tiles(), end = tiles * (group + 1) / groups_;
-    for (std::int64_t t = tiles * group / groups_; t < end; t += block_) {
-      const std::int64_t count = std::min(block_, end - t);
-      transform(a, t, count, 0, zeros, buffer);
-      for (int xi = 0; xi < kWinogradProducts; ++xi) multiply(xi, count, buffer, sums);
-    }
+  // In memory order: the transform jumps between 36 matrices.
+  void add_groups(float* sums, std::int64_t i) const {
+    const std::int64_t begin = i * kAddedFloats, n = std::min(kAddedFloats, sums_floats_ - begin);
+    const void* parts[kItems];
+    for (std::int64_t g = 0; g < groups_; ++g) parts[g] = sums + g * sums_floats_ + begin;
+    pointwise_.add({}, parts, groups_, sums + begin, n);
   }
 
-  void run_shared(const RunArgs& a, float* sums, const float* zeros, float* buffer) const {
-    const auto clear = [&](int xi) {
-      std::memset(sums + xi * product_floats(), 0,
-                  static_cast<std::size_t>(product_floats()) * sizeof(float));
-    };
-    const std::int64_t tiles = grid_.tiles();
-    if (tiles == 0)
-      for (int xi = 0; xi < kWinogradProducts; ++xi) clear(xi);
-    for (std::int64_t t = 0; t < tiles; t += chunk_) {
-      const std::int64_t count = std::min(chunk_, tiles - t);
-      parallel_for(ceil_div(count, block_), [&](std::int64_t b, int) {
-        transform(a, t + b * block_, std::min(block_, count - b * block_), b * block_, zeros, buffer);
-      });
-      parallel_for(kWinogradProducts, [&](std::int64_t xi, int) {
-        if (t == 0) clear(static_cast<int>(xi));
-        multiply(static_cast<int>(xi), count, buffer, sums);
-      });
-    }
+  void reduce(float* sums, std::int64_t i, float* dw) const {
+    const std::int64_t slices = ceil_div(c_.ic, kReducedChannels), kb = i / slices;
+    const std::int64_t c0 = i % slices * kReducedChannels;
+    const WinogradWeights s = {c_.ic * 9,
+                               9,
+                               false,
+                               static_cast<int>(std::min(kReducedChannels, c_.ic - c0)),
+                               static_cast<int>(out_.length(kb)),
+                               out_.vectors(kb),
+                               product_floats_};
+    winograd_.weight_gradient(s, sums_at(sums, 0, kb) + c0 * out_.lanes(kb),
+                              dw + (out_.begin(kb) * c_.ic + c0) * 9);
   }
 
-  // Adds the groups' sums in order, in memory order: the transform jumps between 36 matrices.
-  void add_groups(float* sums) const {
-    constexpr std::int64_t kSlice = 4096;
-    if (groups_ == 1) return;
-    const std::int64_t all = kWinogradProducts * product_floats();
-    parallel_for(ceil_div(all, kSlice), [&](std::int64_t i, int) {
-      const std::int64_t n = std::min(kSlice, all - i * kSlice);
-      for (std::int64_t g = 1; g < groups_; ++g) {
-        const float* more = sums + g * sums_floats() + i * kSlice;
-        conv_.finish({sums + i * kSlice, more, n, n, 1, n, Act::kNone});
-      }
-    });
+  void sum_bias(const float* dy, std::int64_t i, float* sums) const {
+    std::memset(sums, 0, static_cast<std::size_t>(c_.oc) * sizeof(float));
+    const Part part = part_of(grid_.n * c_.out[1] * c_.out[2], bias_parts_, i);
+    for (std::int64_t q = part.begin; q < part.end; q += kBiasPixels)
+      conv_.channel_sums(dy + q * dy_.pixel, dy_.pixel, std::min(kBiasPixels, part.end - q), c_.oc, sums);
   }
 
-  void reduce(const float* sums, float* dw) const {
-    constexpr std::int64_t kSlice = 8;  // input channels
-    const std::int64_t slices = ceil_div(c_.ic, kSlice);
-    parallel_for(out_.count * slices, [&](std::int64_t i, int) {
-      const std::int64_t kb = i / slices, c0 = i % slices * kSlice;
-      const WinogradWeights s = {c_.ic * 9,
-                                 9,
-                                 false,
-                                 static_cast<int>(std::min(kSlice, c_.ic - c0)),
-                                 static_cast<int>(out_.length(kb)),
-                                 out_.vectors(kb),
-                                 product_floats()};
-      winograd_.weight_gradient(s, sums + out_.begin(kb) * c_.ic + c0 * out_.vectors(kb) * out_.width,
-                                dw + (out_.begin(kb) * c_.ic + c0) * 9);
-    });
-  }
-
-  void bias_gradient(const float* dy, float* parts, float* db) const {
-    const std::int64_t pixels = c_.n * c_.oh * c_.ow,
-                       stride = static_cast<std::int64_t>(bias_bytes() / sizeof(float));
-    parallel_for(kBiasParts, [&](std::int64_t i, int) {
-      std::memset(parts + i * stride, 0, bias_bytes());
-      const std::int64_t end = pixels * (i + 1) / kBiasParts;
-      for (std::int64_t q = pixels * i / kBiasParts; q < end; q += 256)
-        conv_.channel_sums(dy + q * c_.oc, c_.oc, std::min<std::int64_t>(256, end - q), c_.oc,
-                           parts + i * stride);
-    });
-    for (std::int64_t c = 0; c < c_.oc; ++c) {
-      double sum = 0;
-      for (std::int64_t i = 0; i < kBiasParts; ++i) sum += parts[i * stride + c];
-      db[c] = static_cast<float>(sum);
-    }
+  void add_bias(const float* parts, std::int64_t i, float* db) const {
+    for (std::int64_t c = i * kBiasChannels; c < std::min(c_.oc, (i + 1) * kBiasChannels); ++c)
+      db[c] = sum_of(parts + c, bias_parts_, c_.oc);
   }
 
   const ConvKernels& conv_;
+  const PointwiseKernels& pointwise_;
   const WinogradKernels& winograd_;
   ConvParams c_;
-  int threads_;
   WinogradGrid grid_;
+  WinogradImages x_, dy_;
   VectorBlocks out_;
-  bool want_dw_ = true, want_db_ = true, shared_ = false;
-  std::int64_t block_ = 0, chunk_ = 0, groups_ = 1;  // chunk: tiles of the buffers
+  bool shares_ = false;
+  std::int64_t product_floats_ = 0, sums_floats_ = 0;     // of one of the 36 matrices, of a group
+  std::int64_t chunk_ = 0, groups_ = 1, bias_parts_ = 1;  // chunk: tiles of the buffers
   WinogradStrides v_, d_;
+  Range<float> sums_, v_data_, d_data_, zeros_, bias_;
+  std::vector<Step> steps_;
 };
 
 }  // namespace
 
 std::unique_ptr<Prepared> prepare_winograd_backward_weights(const Problem& p) {
-  return std::make_unique<WinogradWeightsConv>(p, conv_backward_weights_params(p.attrs, p.inputs));
+  return std::make_unique<WinogradWeightsConv>(p);
 }
 
 }  // namespace fastcnn::ops

@@ -5,189 +5,182 @@
 //                   of sums
 //   backward data   dx = dy W, weights read where they lie
 //   backward weights  dw = dy^T x, summed image after image
-// Work is cut by output columns, sizes fixed by the problem, so results do not depend on the number of
-// threads.
+// Work is cut by output columns: every result is summed within one item.
 #include <algorithm>
 
-#include "core/parallel.h"
-#include "kernels/linear.h"
-#include "kernels/table.h"
 #include "ops/checks.h"
 #include "ops/linear/linear.h"
-#include "ops/pieces.h"
 
 namespace fastcnn::ops {
 namespace {
 
 constexpr std::int64_t kItemMacs = 300'000;  // about 5 us: less would not repay handing out
 
-// Length of one item's run of `total` columns: a multiple of `step`, at most `most`, about 16 items in all,
-// and not too little work when one column costs `macs`.
+// Length of one item's run of `total` columns: a multiple of `step`, at most `most`, kItems in all if that is
+// not too little work when one column costs `macs`. Longer runs are hardly faster (3 % from 24 to 120).
 std::int64_t item_size(std::int64_t total, std::int64_t step, std::int64_t most, std::int64_t macs) {
   const std::int64_t enough = kItemMacs / std::max<std::int64_t>(macs, 1) + 1;
-  const std::int64_t size = std::max(enough, std::min(most, ceil_div(total, 16)));
-  return ceil_div(std::min(size, std::max<std::int64_t>(total, 1)), step) * step;
-}
-
-bool has_bias(const Problem& p) { return p.inputs.size() > 2 && !p.inputs[2].absent; }
-
-// Applies the activation to columns [first, first + count) of all images.
-void activate(float* y, std::int64_t images, std::int64_t stride, std::int64_t first, std::int64_t count,
-              Act act) {
-  if (act == Act::kNone) return;
-  for (std::int64_t i = 0; i < images; ++i) kernels().linear->activate(y + i * stride + first, count, act);
+  const std::int64_t size = std::max(enough, std::min(most, ceil_div(total, kItems)));
+  return round_up(std::min(size, std::max<std::int64_t>(total, 1)), step);
 }
 
 constexpr std::int64_t kChunk = 2048;  // of the summed length: what a tile rereads stays in L1 and L2
 
-class RowsForward final : public Prepared {
+// A product whose sums are `total` long, by runs of `most`: set(first) points its operands at a run.
+template <class Product, class F>
+void in_runs(void (*kernel)(const Product&), Product& product, std::int64_t total, std::int64_t most,
+             F&& set) {
+  std::int64_t first = 0;
+  do {
+    set(first);
+    product.k = std::min(most, total - first);
+    product.accumulate = first > 0;
+    kernel(product);
+    first += most;
+  } while (first < total);
+}
+
+// What the directions share.
+class Rows : public Prepared {
+ protected:
+  explicit Rows(const Problem& p)
+      : k_(p.kernels()),
+        params_(facts_of<LinearParams>(p)),
+        in_step_(step_of(p.inputs[0])),
+        out_step_(step_of(p.outputs[0])),
+        function_(function_of(p.after)),
+        bias_(own_input(p, 2)) {}
+  // The bias from column `first` on, or null.
+  const float* bias(const RunArgs& a, std::int64_t first) const {
+    return bias_ < 0 ? nullptr : floats(a.in[bias_]) + first;
+  }
+  // The function on `columns` columns of some images' rows.
+  void end(float* y, std::int64_t images, std::int64_t columns) const {
+    if (!function_) return;
+    for (std::int64_t i = 0; i < images; ++i, y += out_step_)
+      k_.pointwise->function(function_, y, y, columns);
+  }
+  const KernelTable& k_;
+  LinearParams params_;
+  std::int64_t in_step_, out_step_;  // of the rows, which may be slices of wider ones
+  Function function_;
+  int bias_;
+};
+
+class RowsForward final : public Rows {
  public:
-  explicit RowsForward(const Problem& p)
-      : params_(linear_forward_params(p.inputs)),
-        act_(static_cast<Act>(p.fusion.activation)),
-        bias_(has_bias(p)) {
+  explicit RowsForward(const Problem& p) : Rows(p) {
     // Many images are read again for every item, few are small: larger items for many.
     item_ = item_size(params_.out, 24, params_.n >= 32 ? 120 : 24, params_.n * params_.in);
+    stages_ = {ceil_div(params_.out, item_)};
   }
-  void run(const RunArgs& a) const override {
-    float* const y = floats(a.out[0]);
-    parallel_for(ceil_div(params_.out, item_), [&](std::int64_t item, int) {
-      const std::int64_t first = item * item_;
-      DotProducts d;
-      d.x_i = d.w_o = params_.in;
-      d.y = y + first, d.y_i = params_.out;
-      d.images = params_.n, d.out = std::min(item_, params_.out - first);
-      if (bias_) d.start = floats(a.in[2]) + first;
-      for (std::int64_t k = 0; k < params_.in; k += kChunk) {
-        d.x = floats(a.in[0]) + k;
-        d.w = floats(a.in[1]) + first * params_.in + k;
-        d.k = std::min(kChunk, params_.in - k);
-        d.accumulate = k > 0;
-        kernels().linear->dot(d);
-      }
-      activate(y, params_.n, params_.out, first, d.out, act_);
+  void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
+    const std::int64_t first = i * item_;
+    DotProducts d;
+    d.x_i = in_step_, d.w_o = params_.in;
+    d.y = floats(a.out[0]) + first, d.y_i = out_step_;
+    d.images = params_.n, d.out = std::min(item_, params_.out - first);
+    d.start = bias(a, first);
+    in_runs(k_.linear->dot, d, params_.in, kChunk, [&](std::int64_t k) {
+      d.x = floats(a.in[0]) + k;
+      d.w = floats(a.in[1]) + first * params_.in + k;
     });
+    end(d.y, params_.n, d.out);
   }
   std::string detail() const override { return str(item_, " outputs per item"); }
 
  private:
-  LinearParams params_;
-  Act act_;
-  bool bias_;
   std::int64_t item_;
 };
 
-class PanelsForward final : public Prepared {
+class PanelsForward final : public Rows {
  public:
   explicit PanelsForward(const Problem& p)
-      : params_(linear_forward_params(p.inputs)),
-        act_(static_cast<Act>(p.fusion.activation)),
-        bias_(has_bias(p)),
-        panel_(kernels().linear->panel),
+      : Rows(p),
+        panel_(k_.linear->panel),
         panels_(ceil_div(params_.out, panel_)),
-        images_(item_size(params_.n, 14, 140, params_.in * panel_)) {}
+        images_(item_size(params_.n, 14, 140, params_.in * panel_)),
+        runs_(ceil_div(params_.n, images_)) {
+    stages_ = {panels_ * runs_};
+  }
   std::size_t packed_bytes() const override {
     return static_cast<std::size_t>(panels_ * params_.in * panel_) * sizeof(float);
   }
-  void pack(const void* const* in, std::byte* packed) const override {
-    parallel_for(panels_, [&](std::int64_t j, int) {
-      kernels().linear->pack_panel(floats(in[1]) + j * panel_ * params_.in,
-                                   std::min(panel_, params_.out - j * panel_), params_.in,
-                                   reinterpret_cast<float*>(packed) + j * params_.in * panel_);
-    });
+  std::int64_t pack_items() const override { return panels_; }
+  void pack(const void* const* in, std::byte* packed, std::int64_t j) const override {
+    k_.linear->pack_panel(floats(in[1]) + j * panel_ * params_.in, std::min(panel_, params_.out - j * panel_),
+                          params_.in, reinterpret_cast<float*>(packed) + j * params_.in * panel_);
   }
-  void run(const RunArgs& a) const override {
-    float* const y = floats(a.out[0]);
-    const std::int64_t runs = ceil_div(params_.n, images_);
-    parallel_for(panels_ * runs, [&](std::int64_t item, int) {
-      const std::int64_t first = item / runs * panel_, image = item % runs * images_;
-      OuterProduct o;
-      o.a_m = params_.in, o.a_k = 1;
-      o.b_k = panel_;
-      o.c = y + image * params_.out + first, o.c_m = params_.out;
-      o.m = std::min(images_, params_.n - image), o.n = std::min(panel_, params_.out - first);
-      if (bias_) o.column_start = floats(a.in[2]) + first;
-      for (std::int64_t k = 0; k < params_.in; k += kChunk) {
-        o.a = floats(a.in[0]) + image * params_.in + k;
-        o.b = reinterpret_cast<const float*>(a.packed) + (first * params_.in + k * panel_);
-        o.k = std::min(kChunk, params_.in - k);
-        o.accumulate = k > 0;
-        kernels().linear->outer(o);
-      }
-      activate(y + image * params_.out, o.m, params_.out, first, o.n, act_);
+  void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
+    const std::int64_t first = i / runs_ * panel_, image = i % runs_ * images_;
+    OuterProduct o;
+    o.a_m = in_step_, o.a_k = 1;
+    o.b_k = panel_;
+    o.c = floats(a.out[0]) + image * out_step_ + first, o.c_m = out_step_;
+    o.m = std::min(images_, params_.n - image), o.n = std::min(panel_, params_.out - first);
+    o.column_start = bias(a, first);
+    in_runs(k_.linear->outer, o, params_.in, kChunk, [&](std::int64_t k) {
+      o.a = floats(a.in[0]) + image * in_step_ + k;
+      o.b = reinterpret_cast<const float*>(a.packed) + (first * params_.in + k * panel_);
     });
+    end(o.c, o.m, o.n);
   }
   std::string detail() const override { return str("panels of ", panel_, ", ", images_, " images per item"); }
 
  private:
-  LinearParams params_;
-  Act act_;
-  bool bias_;
-  std::int64_t panel_, panels_, images_;
+  std::int64_t panel_, panels_, images_, runs_;
 };
 
-class RowsBackwardData final : public Prepared {
+class RowsBackwardData final : public Rows {
  public:
   explicit RowsBackwardData(const Problem& p)
-      : params_(linear_backward_data_params(p.inputs)),
-        item_(item_size(params_.in, 4 * kernels().width, 1024, params_.n * params_.out)),
-        rows_(params_.n < 64 && params_.in * params_.out > (1 << 20) ? 32 : 128) {}
-  void run(const RunArgs& a) const override {
-    parallel_for(ceil_div(params_.in, item_), [&](std::int64_t item, int) {
-      const std::int64_t first = item * item_;
-      OuterProduct o;
-      o.a_m = params_.out, o.a_k = 1;
-      o.b_k = params_.in;
-      o.c = floats(a.out[0]) + first, o.c_m = params_.in;
-      o.m = params_.n, o.n = std::min(item_, params_.in - first);
-      for (std::int64_t k = 0; k < params_.out; k += rows_) {
-        o.a = floats(a.in[0]) + k;
-        o.b = floats(a.in[1]) + k * params_.in + first;
-        o.k = std::min(rows_, params_.out - k);
-        o.accumulate = k > 0;
-        kernels().linear->outer(o);
-      }
+      : Rows(p),
+        item_(item_size(params_.in, 4 * k_.width, 1024, params_.n * params_.out)),
+        rows_(params_.n < 64 && params_.in * params_.out > (1 << 20) ? 32 : 128) {
+    stages_ = {ceil_div(params_.in, item_)};
+  }
+  void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
+    const std::int64_t first = i * item_;
+    OuterProduct o;
+    o.a_m = in_step_, o.a_k = 1;
+    o.b_k = params_.in;
+    o.c = floats(a.out[0]) + first, o.c_m = out_step_;
+    o.m = params_.n, o.n = std::min(item_, params_.in - first);
+    in_runs(k_.linear->outer, o, params_.out, rows_, [&](std::int64_t k) {
+      o.a = floats(a.in[0]) + k;
+      o.b = floats(a.in[1]) + k * params_.in + first;
     });
   }
   std::string detail() const override { return str(item_, " inputs per item"); }
 
  private:
-  LinearParams params_;
   std::int64_t item_;
   // Weight rows read side by side. Few images are bound by memory, whose prefetchers follow about 32 streams;
   // many by arithmetic, and sums are fetched and stored once per run of rows.
   std::int64_t rows_;
 };
 
-class RowsBackwardWeights final : public Prepared {
+class RowsBackwardWeights final : public Rows {
  public:
   explicit RowsBackwardWeights(const Problem& p)
-      : params_(linear_backward_weights_params(p.inputs)),
-        item_(item_size(params_.out, 4, 112, params_.n * params_.in)) {}
-  void run(const RunArgs& a) const override {
-    const std::int64_t items = ceil_div(params_.out, item_);
-    parallel_for(items + 1, [&](std::int64_t item, int) {
-      if (item == items) {
-        if (a.out[1])
-          kernels().linear->sum_rows(floats(a.in[1]), params_.out, params_.n, params_.out, floats(a.out[1]));
-        return;
-      }
-      if (!a.out[0]) return;
-      const std::int64_t first = item * item_;
-      OuterProduct o;
-      o.a_m = 1, o.a_k = params_.out;
-      o.b_k = params_.in;
-      o.c = floats(a.out[0]) + first * params_.in, o.c_m = params_.in;
-      o.m = std::min(item_, params_.out - first), o.n = params_.in;
-      std::int64_t i = 0;
-      do {
-        o.a = floats(a.in[1]) + i * params_.out + first;
-        o.b = floats(a.in[0]) + i * params_.in;
-        o.k = std::min(kImages, params_.n - i);
-        o.accumulate = i > 0;
-        kernels().linear->outer(o);
-        i += kImages;
-      } while (i < params_.n);
+      : Rows(p),
+        dy_step_(step_of(p.inputs[1])),
+        item_(item_size(params_.out, 16, 112, params_.n * params_.in)),
+        items_(p.wants(0) ? ceil_div(params_.out, item_) : 0) {
+    stages_ = {items_ + (p.wants(1) ? 1 : 0)};
+  }
+  void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
+    if (i == items_)
+      return k_.linear->sum_rows(floats(a.in[1]), dy_step_, params_.n, params_.out, floats(a.out[1]));
+    const std::int64_t first = i * item_;
+    OuterProduct o;
+    o.a_m = 1, o.a_k = dy_step_;
+    o.b_k = in_step_;
+    o.c = floats(a.out[0]) + first * params_.in, o.c_m = params_.in;
+    o.m = std::min(item_, params_.out - first), o.n = params_.in;
+    in_runs(k_.linear->outer, o, params_.n, kImages, [&](std::int64_t image) {
+      o.a = floats(a.in[1]) + image * dy_step_ + first;
+      o.b = floats(a.in[0]) + image * in_step_;
     });
   }
   std::string detail() const override { return str(item_, " outputs per item"); }
@@ -195,32 +188,25 @@ class RowsBackwardWeights final : public Prepared {
  private:
   static constexpr std::int64_t kImages = 1024;  // a tile's columns of so many images stay in L2
 
-  LinearParams params_;
-  std::int64_t item_;
+  std::int64_t dy_step_, item_, items_;
 };
 
-std::string unless_rows(const Problem& p) { return unless_in(p, Layout::kPlain); }
+std::string panels_decline(const Problem& p) {
+  return first_of(unless_in(p, Layout::kPlain), unless_function(p));
+}
 
-std::string rows_decline(const Problem& p) {
-  const std::string why = unless_rows(p);
-  if (!why.empty()) return why;
-  const LinearParams q = linear_forward_params(p.inputs);
-  if (q.n > q.in / 4) return str("rows of ", q.in, " are too short for ", q.n, " images: packing pays");
-  return "";
+std::string dots_decline(const Problem& p) {
+  const auto& q = facts_of<LinearParams>(p);
+  const bool is_short = q.n > q.in / 4;
+  return first_of(panels_decline(p),
+                  is_short ? str("rows of ", q.in, " are too short for ", q.n, " images: packing pays") : "");
 }
 
 }  // namespace
 
-std::vector<Impl> linear_plain(LinearDirection d) {
-  switch (d) {
-    case LinearDirection::kForward:
-      return {{"rows", rows_decline, prepare<RowsForward>}, {"panels", unless_rows, prepare<PanelsForward>}};
-    case LinearDirection::kBackwardData:
-      return {{"rows", unless_rows, prepare<RowsBackwardData>}};
-    case LinearDirection::kBackwardWeights:
-      return {{"rows", unless_rows, prepare<RowsBackwardWeights>}};
-  }
-  return {};
-}
+const Impl kLinearRows[3] = {{"rows", dots_decline, prepare<RowsForward>},
+                             {"rows", unless_plain_in<Layout::kPlain>, prepare<RowsBackwardData>},
+                             {"rows", unless_plain_in<Layout::kPlain>, prepare<RowsBackwardWeights>}};
+const Impl kLinearPanels = {"panels", panels_decline, prepare<PanelsForward>};
 
 }  // namespace fastcnn::ops

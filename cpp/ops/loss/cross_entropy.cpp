@@ -1,55 +1,56 @@
 // softmax, and softmax + cross-entropy as one op that gives the loss, its gradient and the hits in one pass.
 #include <algorithm>
 
-#include "core/parallel.h"
 #include "kernels/pointwise.h"
-#include "kernels/table.h"
-#include "ops/block.h"
 #include "ops/checks.h"
-#include "ops/pieces.h"
 #include "ops/registry.h"
+#include "ops/sliced.h"
 
 namespace fastcnn::ops {
 namespace {
 
+// Samples that an item takes, of vectors of so many classes.
 std::int64_t rows_per_item(std::int64_t classes) {
   return std::max<std::int64_t>(1, kFlatItem / 4 / std::max<std::int64_t>(1, classes));
 }
 
 template <bool kBackward>
-class SoftmaxRows : public Prepared {
+class SoftmaxRows final : public Prepared {
  public:
   explicit SoftmaxRows(const Problem& p)
-      : n_(p.inputs[0].shape[0]), classes_(p.inputs[0].shape[1]), rows_(rows_per_item(classes_)) {}
-  void run(const RunArgs& a) const override {
-    parallel_for((n_ + rows_ - 1) / rows_, [&](std::int64_t item, int) {
-      const std::int64_t at = item * rows_ * classes_, rows = std::min(rows_, n_ - item * rows_);
-      const PointwiseKernels& k = *kernels().pointwise;
-      if (kBackward)
-        k.softmax_grad_rows(floats(a.in[0]) + at, floats(a.in[1]) + at, floats(a.out[0]) + at, rows,
-                            classes_);
-      else
-        k.softmax_rows(floats(a.in[0]) + at, floats(a.out[0]) + at, rows, classes_);
-    });
+      : k_(*p.kernels().pointwise),
+        n_(p.inputs[0].shape[0]),
+        classes_(p.inputs[0].shape[1]),
+        rows_(rows_per_item(classes_)) {
+    stages_ = {ceil_div(n_, rows_)};
+  }
+  void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
+    const std::int64_t at = i * rows_ * classes_, rows = std::min(rows_, n_ - i * rows_);
+    if (kBackward)
+      k_.softmax_grad_rows(floats(a.in[0]) + at, floats(a.in[1]) + at, floats(a.out[0]) + at, rows, classes_);
+    else
+      k_.softmax_rows(floats(a.in[0]) + at, floats(a.out[0]) + at, rows, classes_);
   }
 
  private:
+  const PointwiseKernels& k_;
   std::int64_t n_, classes_, rows_;
 };
 
 template <bool kBackward>
-class SoftmaxBlock : public BlockOp {
+class SoftmaxBlocks final : public Sliced {
  public:
-  explicit SoftmaxBlock(const Problem& p) : BlockOp(p), classes_(p.inputs[0].shape[1]) {}
-  void block(const BlockArgs& a) const override {
-    const PointwiseKernels& k = *kernels().pointwise;
+  explicit SoftmaxBlocks(const Problem& p)
+      : Sliced(p), k_(*p.kernels().pointwise), classes_(p.inputs[0].shape[1]) {}
+  void slice(const SliceArgs& a) const override {
     if (kBackward)
-      k.softmax_grad_block(floats(a.in[0]), floats(a.in[1]), floats(a.out[0]), classes_);
+      k_.softmax_grad_block(floats(a.in[0]), floats(a.in[1]), floats(a.out[0]), classes_);
     else
-      k.softmax_block(floats(a.in[0]), floats(a.out[0]), classes_);
+      k_.softmax_block(floats(a.in[0]), floats(a.out[0]), classes_);
   }
 
  private:
+  const PointwiseKernels& k_;
   std::int64_t classes_;
 };
 
@@ -58,51 +59,35 @@ void expect_logits(const TensorDesc& d, const char* what) {
   check(d.shape.rank() == 2 && d.shape[1] >= 1, "expected ", what, " of shape (N, classes), got ", d.shape);
 }
 
-std::string unless_plain(const Problem& p) { return unless_in(p, Layout::kPlain); }
-std::string unless_interleaved(const Problem& p) { return unless_in(p, Layout::kInterleaved); }
+template <class Blocks, class Rows>
+std::vector<Impl> blocks_and_rows() {
+  return {
+      {"interleaved", unless_plain_in<Layout::kInterleaved>, prepare<Blocks>, true},
+      {"rows", [](const Problem& p) { return first_of(unless_plain_in<Layout::kPlain>(p), unless_dense(p)); },
+       prepare<Rows>}};
+}
 
+template <bool kBackward>
 class Softmax : public OpDef {
  public:
-  const char* name() const override { return "softmax"; }
-  std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
-    expect_inputs(in, 1, 1, "one input");
-    expect_logits(in[0], "input");
-    return {batched_desc(in[0].shape)};
-  }
-  bool batched_input(int) const override { return true; }
-  const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {{"interleaved", unless_interleaved, prepare<SoftmaxBlock<false>>},
-                                           {"rows", unless_plain, prepare<SoftmaxRows<false>>}};
-    return list;
+  explicit Softmax(const char* name)
+      : OpDef(name, {}, blocks_and_rows<SoftmaxBlocks<kBackward>, SoftmaxRows<kBackward>>(),
+              kBackward ? 4 : 25) {}
+  Inferred infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
+    if (kBackward) {
+      expect_inputs(in, 2, 2, "the output's gradient and the output");
+      expect_logits(in[0], "output gradient");
+      expect_shape(in[1], "output", in[0].shape, "its gradient");
+    } else {
+      expect_inputs(in, 1, 1, "one input");
+      expect_logits(in[0], "input");
+    }
+    return {{batched_desc(in[0].shape)}};
   }
   std::vector<ValueId> backward(GradBuilder& g, const Call& call,
                                 const std::vector<ValueId>& dy) const override {
-    if (dy[0] == kNoValue || !call.needs[0]) return {kNoValue};
+    if (kBackward) return OpDef::backward(g, call, dy);
     return {g.add("softmax_backward", {dy[0], call.outputs[0]}, {})[0]};
-  }
-  Cost cost(const Problem& p) const override {
-    return {25.0 * static_cast<double>(p.outputs[0].shape.numel())};
-  }
-  int in_place(const Problem&) const override { return 0; }
-};
-
-class SoftmaxBackward : public OpDef {
- public:
-  const char* name() const override { return "softmax_backward"; }
-  std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
-    expect_inputs(in, 2, 2, "the output's gradient and the output");
-    expect_logits(in[0], "output gradient");
-    expect_shape(in[1], "output", in[0].shape, "its gradient");
-    return {batched_desc(in[0].shape)};
-  }
-  bool batched_input(int) const override { return true; }
-  const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {{"interleaved", unless_interleaved, prepare<SoftmaxBlock<true>>},
-                                           {"rows", unless_plain, prepare<SoftmaxRows<true>>}};
-    return list;
-  }
-  Cost cost(const Problem& p) const override {
-    return {4.0 * static_cast<double>(p.outputs[0].shape.numel())};
   }
   int in_place(const Problem&) const override { return 0; }
 };
@@ -112,79 +97,83 @@ struct LossSum {
   double loss = 0, correct = 0;
 };
 
-struct CrossEntropy {  // what both faces share
-  std::int64_t n, classes;
-  float scale;  // of dlogits
-  double divisor;
+class CrossEntropy {  // what both faces share
+ public:
+  const std::int64_t n, classes;
 
-  explicit CrossEntropy(const Problem& p) : n(p.inputs[0].shape[0]), classes(p.inputs[0].shape[1]) {
-    const bool mean = p.attrs.text("reduction", "mean") == "mean";
-    divisor = mean ? static_cast<double>(n) : 1.0;  // the mean of no samples is NaN
-    scale = static_cast<float>(1.0 / divisor);
+  explicit CrossEntropy(const Problem& p)
+      : n(p.inputs[0].shape[0]),
+        classes(p.inputs[0].shape[1]),
+        k_(*p.kernels().pointwise),
+        // the mean of no samples is NaN
+        divisor_(value_of<bool>(p.facts.get()) ? static_cast<double>(n) : 1.0) {}
+  // Adds the loss and the hits of `samples` samples, one block or consecutive rows, to `sum`.
+  void add(decltype(&PointwiseKernels::cross_entropy_rows) kernel, const float* logits,
+           const std::int64_t* labels, float* dlogits, std::int64_t samples, LossSum& sum) const {
+    CrossEntropyArgs args{logits,   labels,     dlogits, samples, classes, static_cast<float>(1.0 / divisor_),
+                          sum.loss, sum.correct};
+    (k_.*kernel)(args);
+    sum = {args.loss, args.correct};
   }
-  void write(const LossSum& sum, void* const* out) const {
-    if (out[0]) *floats(out[0]) = static_cast<float>(sum.loss / divisor);
+  // The results, of sums that are `step` bytes apart.
+  void finish(const std::byte* sums, std::size_t step, std::int64_t count, void* const* out) const {
+    LossSum sum;
+    for (std::int64_t i = 0; i < count; ++i, sums += step) {
+      const auto& part = *reinterpret_cast<const LossSum*>(sums);
+      sum.loss += part.loss, sum.correct += part.correct;
+    }
+    *floats(out[0]) = static_cast<float>(sum.loss / divisor_);
     if (out[2]) *floats(out[2]) = static_cast<float>(sum.correct);
   }
+
+ private:
+  const PointwiseKernels& k_;
+  double divisor_;
 };
 
-class CrossEntropyRows : public Prepared {
+class CrossEntropyRows final : public Prepared {
  public:
   explicit CrossEntropyRows(const Problem& p)
-      : ce_(p), rows_(rows_per_item(ce_.classes)), items_((ce_.n + rows_ - 1) / rows_) {}
-  std::size_t scratch_bytes() const override { return static_cast<std::size_t>(items_) * sizeof(LossSum); }
-  void run(const RunArgs& a) const override {
-    auto* const parts = reinterpret_cast<LossSum*>(a.scratch);
-    parallel_for(items_, [&](std::int64_t item, int) {
-      const std::int64_t first = item * rows_, at = first * ce_.classes;
-      CrossEntropyArgs args{floats(a.in[0]) + at,
-                            static_cast<const std::int64_t*>(a.in[1]) + first,
-                            a.out[1] ? floats(a.out[1]) + at : nullptr,
-                            std::min(rows_, ce_.n - first),
-                            ce_.classes,
-                            ce_.scale,
-                            0,
-                            0};
-      kernels().pointwise->cross_entropy_rows(args);
-      parts[item] = {args.loss, args.correct};
-    });
-    LossSum sum;
-    for (std::int64_t i = 0; i < items_; ++i) sum.loss += parts[i].loss, sum.correct += parts[i].correct;
-    ce_.write(sum, a.out);
+      : ce_(p),
+        rows_(rows_per_item(ce_.classes)),
+        items_(ceil_div(ce_.n, rows_)),
+        sums_(shared_.add<LossSum>(items_)) {
+    stages_ = {items_, 1};
+  }
+  void item(const RunArgs& a, int stage, std::int64_t i, const Worker&) const override {
+    LossSum* const sums = sums_.in(a.shared);
+    if (stage == 1) return ce_.finish(a.shared + sums_.at, sizeof(LossSum), items_, a.out);
+    const std::int64_t first = i * rows_, at = first * ce_.classes;
+    sums[i] = {};
+    ce_.add(&PointwiseKernels::cross_entropy_rows, floats(a.in[0]) + at,
+            static_cast<const std::int64_t*>(a.in[1]) + first, a.out[1] ? floats(a.out[1]) + at : nullptr,
+            std::min(rows_, ce_.n - first), sums[i]);
   }
 
  private:
   CrossEntropy ce_;
   std::int64_t rows_, items_;
+  Range<LossSum> sums_;
 };
 
-class CrossEntropyBlock : public BlockOp {
+class CrossEntropyBlocks final : public Sliced {
  public:
-  explicit CrossEntropyBlock(const Problem& p) : BlockOp(p), ce_(p) {}
-  std::size_t local_bytes() const override { return sizeof(LossSum); }
-  std::size_t partial_bytes() const override { return sizeof(LossSum); }
-  void begin(std::byte* local) const override { *reinterpret_cast<LossSum*>(local) = {}; }
-  void block(const BlockArgs& a) const override {
-    auto& sum = *reinterpret_cast<LossSum*>(a.local);
-    CrossEntropyArgs args{
-        floats(a.in[0]),  static_cast<const std::int64_t*>(a.in[1]) + a.block * kernels().width,
-        floats(a.out[1]), a.valid,
-        ce_.classes,      ce_.scale,
-        sum.loss,         sum.correct};
-    kernels().pointwise->cross_entropy_block(args);
-    sum = {args.loss, args.correct};
+  explicit CrossEntropyBlocks(const Problem& p) : Sliced(p), ce_(p) {
+    cut_in(1);
+    own_.add<LossSum>(1);
+    reduces(sizeof(LossSum));
   }
-  void end(std::byte* local, std::byte* partial) const override {
-    *reinterpret_cast<LossSum*>(partial) = *reinterpret_cast<LossSum*>(local);
+  void start(std::byte* own) const override { *reinterpret_cast<LossSum*>(own) = {}; }
+  void slice(const SliceArgs& a) const override {
+    ce_.add(&PointwiseKernels::cross_entropy_block, floats(a.in[0]),
+            static_cast<const std::int64_t*>(a.in[1]), floats(a.out[1]), a.images,
+            *reinterpret_cast<LossSum*>(a.own));
   }
-  void finish(const std::byte* partials, std::int64_t groups, void* const* out) const override {
-    LossSum sum;
-    for (std::int64_t g = 0; g < groups; ++g) {
-      const auto& part = *reinterpret_cast<const LossSum*>(partials + static_cast<std::size_t>(g) *
-                                                                          align64(sizeof(LossSum)));
-      sum.loss += part.loss, sum.correct += part.correct;
-    }
-    ce_.write(sum, out);
+  void end(std::byte* own, std::byte* partial) const override {
+    *reinterpret_cast<LossSum*>(partial) = *reinterpret_cast<LossSum*>(own);
+  }
+  void finish(const std::byte* partials, std::int64_t groups, void* const* out, std::int64_t) const override {
+    ce_.finish(partials, partial_step(), groups, out);
   }
 
  private:
@@ -195,8 +184,10 @@ class CrossEntropyBlock : public BlockOp {
 // loss.
 class SoftmaxCrossEntropy : public OpDef {
  public:
-  const char* name() const override { return "softmax_cross_entropy"; }
-  std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
+  SoftmaxCrossEntropy()
+      : OpDef("softmax_cross_entropy", {{"reduction", AttrKind::kText, std::string("mean")}},
+              blocks_and_rows<CrossEntropyBlocks, CrossEntropyRows>(), 28) {}
+  Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
     expect_inputs(in, 2, 2, "logits and labels");
     expect_logits(in[0], "logits");
     if (in[1].dtype != DType::kInt64)
@@ -204,17 +195,12 @@ class SoftmaxCrossEntropy : public OpDef {
     check(in[1].shape == Shape{in[0].shape[0]}, "expected one label per sample (", in[0].shape[0],
           "), got labels of shape ", in[1].shape, " (logits ", in[0].shape, ")");
     check(in[0].shape[1] <= INT32_MAX, "expected fewer than 2^31 classes, got ", in[0].shape[1]);
-    const std::string reduction = attrs.text("reduction", "mean");
+    const std::string& reduction = attrs.text("reduction");
     check(reduction == "mean" || reduction == "sum", "reduction: expected mean or sum, got '", reduction,
           "'");
-    return {plain_desc({1}), batched_desc(in[0].shape), plain_desc({1})};
+    return {{plain_desc({1}), batched_desc(in[0].shape), plain_desc({1})}, fact(reduction == "mean")};
   }
-  bool batched_input(int) const override { return true; }
-  const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {{"interleaved", unless_interleaved, prepare<CrossEntropyBlock>},
-                                           {"rows", unless_plain, prepare<CrossEntropyRows>}};
-    return list;
-  }
+  bool optional_output(int i) const override { return i > 0; }
   // dlogits is the gradient of the loss itself: what arrives only scales it.
   std::vector<ValueId> backward(GradBuilder& g, const Call& call,
                                 const std::vector<ValueId>& dy) const override {
@@ -223,19 +209,14 @@ class SoftmaxCrossEntropy : public OpDef {
     if (g.is_one(dy[0])) return {call.outputs[1], kNoValue};
     return {g.add("scale", {call.outputs[1], dy[0]}, {})[0], kNoValue};
   }
-  Cost cost(const Problem& p) const override {
-    return {28.0 * static_cast<double>(p.inputs[0].shape.numel())};
-  }
 };
 
 }  // namespace
 
 void register_loss(Registry& r) {
-  static const Softmax softmax;
-  static const SoftmaxBackward softmax_backward;
-  static const SoftmaxCrossEntropy cross_entropy;
-  for (const OpDef* op : std::initializer_list<const OpDef*>{&softmax, &softmax_backward, &cross_entropy})
-    r.add(*op);
+  r.add<Softmax<false>>("softmax");
+  r.add<Softmax<true>>("softmax_backward");
+  r.add<SoftmaxCrossEntropy>();
 }
 
 }  // namespace fastcnn::ops

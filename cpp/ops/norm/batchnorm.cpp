@@ -3,112 +3,140 @@
 
 #include <cmath>
 
-#include "ops/checks.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
 namespace {
 
-void expect_eps(const Attrs& attrs) {
-  const double eps = attrs.number("eps", 1e-5);
-  check(eps >= 0 && std::isfinite(eps), "expected eps of at least 0, got ", eps);
+std::vector<Impl> list(const Impl (&of)[2]) { return {of[0], of[1]}; }
+
+const AttrSpec kEps = {"eps", AttrKind::kNumber, 1e-5};
+
+std::shared_ptr<const Facts> norm_facts(bool inference, const Attrs& attrs) {
+  auto facts = std::make_shared<NormFacts>();
+  facts->inference = inference;
+  if (attrs.has("eps")) facts->eps = attrs.number("eps");
+  check(facts->eps >= 0 && std::isfinite(facts->eps), "expected eps of at least 0, got ", facts->eps);
+  return facts;
 }
 
-// The per-channel operands from `first` on, by name; those past `required` may be absent.
-void expect_channels(const std::vector<TensorDesc>& in, std::size_t first, std::size_t required,
-                     std::initializer_list<const char*> names, const TensorDesc& x) {
-  std::size_t i = first;
-  for (const char* name : names) {
-    if (i >= in.size() || in[i].absent)
-      check(i >= required, "expected ", name, ", got none");
+// The names of the statistics.
+template <bool kInference>
+constexpr const char* kMeanOf = kInference ? "running_mean" : "mean";
+template <bool kInference>
+constexpr const char* kSpreadOf = kInference ? "running_var" : "rstd";
+
+// The per-channel operands from `first` on: the statistics, gamma and beta, which may be absent.
+void expect_channels(const std::vector<TensorDesc>& in, std::size_t first, const char* mean,
+                     const char* spread, const TensorDesc& x) {
+  const char* const names[] = {mean, spread, "gamma", "beta"};
+  for (std::size_t k = 0; k < 4; ++k) {
+    const std::size_t i = first + k;
+    if (i < in.size() && !in[i].absent)
+      expect_vector(in[i], names[k], x.shape[1], x);
     else
-      expect_vector(in[i], name, x.shape[1], x);
-    ++i;
+      check(k >= 2, "expected ", names[k], ", got none");
   }
 }
 
 // x passes through statistics of the whole batch.
-void expect_many(const Shape& x) {
-  const NormFacts f = norm_facts(x);
-  check(f.count() > 1, "expected more than one value per channel to normalise over, got input ", x);
+void expect_many(const TensorDesc& x) {
+  const Geometry g = geometry_of(x);
+  check(g.n * g.pixels() > 1, "expected more than one value per channel to normalise over, got input ",
+        x.shape);
 }
 
-std::vector<ValueId> spread_gradients(const Call& call, const std::vector<ValueId>& dx_dgamma_dbeta) {
-  std::vector<ValueId> grads(call.inputs.size(), kNoValue);
-  const std::size_t from[] = {0, 3, 4};
-  for (std::size_t i = 0; i < 3; ++i)
-    if (from[i] < grads.size() && call.inputs[from[i]] != kNoValue && call.needs[from[i]])
-      grads[from[i]] = dx_dgamma_dbeta[i];
-  return grads;
+Cost cost_of(const Problem& p, double own) {
+  for (const PostOp& post : p.before) own += row_of(post.function.kind).gradient_flops;
+  for (const PostOp& post : p.after) own += post.function ? row_of(post.function.kind).flops : 1;
+  return {own * static_cast<double>(p.inputs[0].shape.numel())};
 }
 
 class Stats : public OpDef {
  public:
-  const char* name() const override { return "batch_norm_stats"; }
-  std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
-    expect_inputs(in, 3, 3, "input, running_mean and running_var");
-    expect_eps(attrs);
-    const double momentum = attrs.number("momentum", 0.1);
-    check(momentum >= 0 && momentum <= 1, "expected momentum between 0 and 1, got ", momentum);
+  Stats() : OpDef("batch_norm_stats", {kEps}, list(kBatchNormStats)) {}
+  Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
+    expect_inputs(in, 1, 1, "one input");
     expect_batch(in[0], "input");
-    expect_channels(in, 1, 3, {"running_mean", "running_var"}, in[0]);
-    expect_many(in[0].shape);
-    return {plain_desc({in[0].shape[1]}), plain_desc({in[0].shape[1]})};
+    expect_many(in[0]);
+    const std::int64_t c = in[0].shape[1];
+    return {{plain_desc({c}), plain_desc({c}), plain_desc({2, c}, DType::kFloat64)},
+            norm_facts(false, attrs)};
   }
-  bool batched_input(int i) const override { return i == 0; }
-  bool updates(int i) const override { return i > 0; }
-  const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = batch_norm_stats_list();
-    return list;
-  }
+  bool optional_output(int) const override { return true; }
   // The statistics' part of the gradient is in batch_norm_backward.
-  std::vector<ValueId> backward(GradBuilder&, const Call& call, const std::vector<ValueId>&) const override {
-    return std::vector<ValueId>(call.inputs.size(), kNoValue);
+  std::vector<ValueId> backward(GradBuilder&, const Call&, const std::vector<ValueId>&) const override {
+    return {kNoValue};
   }
-  Cost cost(const Problem& p) const override {
-    return {4.0 * static_cast<double>(p.inputs[0].shape.numel())};
+  Cost cost(const Problem& p) const override { return cost_of(p, 4); }
+  PostOp as_post(const Facts* facts) const override {
+    PostOp post;
+    post.kind = PostKind::kStatistics, post.eps = static_cast<const NormFacts*>(facts)->eps;
+    return post;
   }
-  Role role(const Attrs&) const override { return Role::kStatistics; }
+};
+
+// running_statistics(running_mean, running_var, moments) moves the running buffers by what batch_norm_stats
+// found in `count` values per channel.
+class RunningStatistics : public OpDef {
+ public:
+  RunningStatistics()
+      : OpDef("running_statistics",
+              {{"momentum", AttrKind::kNumber, 0.1}, {"count", AttrKind::kInteger, std::nullopt, true}},
+              {{"plain", unless_no_posts, prepare_running_statistics}}, 0) {}
+  Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
+    expect_inputs(in, 3, 3, "running_mean, running_var and moments");
+    auto facts = std::make_shared<RunningFacts>();
+    facts->momentum = attrs.number("momentum"), facts->count = attrs.integer("count");
+    check(facts->momentum >= 0 && facts->momentum <= 1, "expected momentum between 0 and 1, got ",
+          facts->momentum);
+    check(facts->count >= 0, "expected a count of at least 0, got ", facts->count);
+    expect_float(in[0], "running_mean");
+    check(in[2].dtype == DType::kFloat64 && in[2].shape.rank() == 2 && in[2].shape[0] == 2,
+          "expected float64 moments (2, C), got ", name_of(in[2].dtype), " ", in[2].shape);
+    expect_shape(in[0], "running_mean", {in[2].shape[1]}, "the input's channels");
+    expect_shape(in[1], "running_var", {in[2].shape[1]}, "the input's channels");
+    return {{}, facts};
+  }
+  bool batched_input(int) const override { return false; }
+  bool updates(int input) const override { return input < 2; }
+  std::vector<ValueId> backward(GradBuilder&, const Call&, const std::vector<ValueId>&) const override {
+    return {kNoValue, kNoValue, kNoValue};
+  }
 };
 
 template <bool kInference>
 class Apply : public OpDef {
  public:
-  const char* name() const override { return kInference ? "batch_norm_inference" : "batch_norm_apply"; }
-  std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
-    if (kInference)
-      expect_inputs(in, 3, 5, "input, running_mean, running_var, gamma and beta");
-    else
-      expect_inputs(in, 3, 5, "input, mean, rstd, gamma and beta");
-    if (kInference) expect_eps(attrs);
+  Apply()
+      : OpDef(kInference ? "batch_norm_inference" : "batch_norm_apply",
+              kInference ? std::vector<AttrSpec>{kEps} : std::vector<AttrSpec>{}, list(kBatchNormApply)) {}
+  Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
+    expect_inputs(in, 3, 5,
+                  kInference ? "input, running_mean, running_var, gamma and beta"
+                             : "input, mean, rstd, gamma and beta");
     expect_batch(in[0], "input");
-    if (kInference)
-      expect_channels(in, 1, 3, {"running_mean", "running_var", "gamma", "beta"}, in[0]);
-    else
-      expect_channels(in, 1, 3, {"mean", "rstd", "gamma", "beta"}, in[0]);
-    return {batched_desc(in[0].shape)};
+    expect_channels(in, 1, kMeanOf<kInference>, kSpreadOf<kInference>, in[0]);
+    return {{batched_desc(in[0].shape)}, norm_facts(kInference, attrs)};
   }
   bool batched_input(int i) const override { return i == 0; }
-  const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = batch_norm_apply_list(kInference);
-    return list;
-  }
   std::vector<ValueId> backward(GradBuilder& g, const Call& call,
                                 const std::vector<ValueId>& dy) const override {
-    if (dy[0] == kNoValue) return std::vector<ValueId>(call.inputs.size(), kNoValue);
+    std::vector<ValueId> grads(call.inputs.size(), kNoValue);
+    if (dy[0] == kNoValue) return grads;
     const ValueId gamma = call.inputs.size() > 3 ? call.inputs[3] : kNoValue;
-    return spread_gradients(
-        call, g.add(kInference ? "batch_norm_inference_backward" : "batch_norm_backward",
-                    {dy[0], call.inputs[0], call.inputs[1], call.inputs[2], gamma}, call.attrs));
+    const auto of = g.add(kInference ? "batch_norm_inference_backward" : "batch_norm_backward",
+                          {dy[0], call.inputs[0], call.inputs[1], call.inputs[2], gamma}, call.attrs);
+    const std::size_t to[] = {0, 3, 4};
+    for (std::size_t i = 0; i < 3; ++i)
+      if (to[i] < grads.size() && call.inputs[to[i]] != kNoValue && call.needs[to[i]]) grads[to[i]] = of[i];
+    return grads;
   }
-  Cost cost(const Problem& p) const override {
-    const double per_element = 3.0 + p.fusion.add + (p.fusion.activation != Activation::kNone);
-    return {per_element * static_cast<double>(p.outputs[0].shape.numel())};
-  }
-  Role role(const Attrs&) const override { return kInference ? Role::kChannelAffine : Role::kNone; }
-  bool absorbs(Role role, const Fusion& f, const Attrs&) const override {
-    if (f.activation != Activation::kNone) return false;
-    return role == Role::kActivation || (role == Role::kAdd && !f.add);
+  Cost cost(const Problem& p) const override { return cost_of(p, 3); }
+  bool cheap_to_repeat() const override { return true; }
+  ChannelAffine channel_affine(const Facts* facts) const override {
+    if (!kInference) return {};
+    return {1, 2, 3, 4, static_cast<const NormFacts*>(facts)->eps};
   }
   int in_place(const Problem&) const override { return 0; }
 };
@@ -116,62 +144,33 @@ class Apply : public OpDef {
 template <bool kInference>
 class Backward : public OpDef {
  public:
-  const char* name() const override {
-    return kInference ? "batch_norm_inference_backward" : "batch_norm_backward";
-  }
-  std::vector<TensorDesc> infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
+  Backward()
+      : OpDef(kInference ? "batch_norm_inference_backward" : "batch_norm_backward",
+              kInference ? std::vector<AttrSpec>{kEps} : std::vector<AttrSpec>{}, list(kBatchNormBackward)) {}
+  Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
     expect_inputs(in, 4, 5, "output gradient, input, mean, deviation and gamma");
-    if (kInference) expect_eps(attrs);
     expect_batch(in[0], "output gradient");
     expect_shape(in[1], "input", in[0].shape, "the output's gradient");
-    if (kInference)
-      expect_channels(in, 2, 4, {"running_mean", "running_var", "gamma"}, in[1]);
-    else
-      expect_channels(in, 2, 4, {"mean", "rstd", "gamma"}, in[1]);
-    if (!kInference) expect_many(in[1].shape);
+    expect_channels(in, 2, kMeanOf<kInference>, kSpreadOf<kInference>, in[1]);
+    if (!kInference) expect_many(in[1]);
     const TensorDesc vector = plain_desc({in[1].shape[1]});
-    return {batched_desc(in[1].shape), vector, vector};
+    return {{batched_desc(in[1].shape), vector, vector}, norm_facts(kInference, attrs)};
   }
   bool batched_input(int i) const override { return i < 2; }
-  const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = batch_norm_backward_list(kInference);
-    return list;
-  }
-  Cost cost(const Problem& p) const override {
-    const double per_element = 8.0 + 2.0 * (p.fusion.act_grad != Activation::kNone);
-    return {per_element * static_cast<double>(p.outputs[0].shape.numel())};
-  }
-  bool absorbs(Role role, const Fusion& f, const Attrs&) const override {
-    return role == Role::kActivationGrad && f.empty();
-  }
+  bool optional_output(int i) const override { return i < 3; }
+  Cost cost(const Problem& p) const override { return cost_of(p, 8); }
   int in_place(const Problem&) const override { return 0; }
 };
 
 }  // namespace
 
-NormFacts norm_facts(const Shape& x) { return {x[0], x[1], x.rank() == 4 ? x[2] * x[3] : 1}; }
-
-void StatisticsOut::write(std::int64_t c, double count, double mean_of_c, double m2) const {
-  const double biased = count > 0 ? m2 / count : 0;
-  mean[c] = static_cast<float>(count > 0 ? mean_of_c : 0);
-  rstd[c] = static_cast<float>(1 / std::sqrt(biased + eps));
-  if (count <= 0) return;  // an empty batch moves nothing
-  const auto step = [this](float& running, double now) {
-    running = static_cast<float>((1 - momentum) * running + momentum * now);
-  };
-  if (running_mean) step(running_mean[c], mean_of_c);
-  if (running_var) step(running_var[c], count > 1 ? m2 / (count - 1) : biased);
-}
-
-void register_batchnorm(Registry& r) {
-  static const Stats stats;
-  static const Apply<false> apply;
-  static const Apply<true> inference;
-  static const Backward<false> backward;
-  static const Backward<true> inference_backward;
-  for (const OpDef* op :
-       std::initializer_list<const OpDef*>{&stats, &apply, &inference, &backward, &inference_backward})
-    r.add(*op);
+void register_norm(Registry& r) {
+  r.add<Stats>();
+  r.add<RunningStatistics>();
+  r.add<Apply<false>>();
+  r.add<Apply<true>>();
+  r.add<Backward<false>>();
+  r.add<Backward<true>>();
 }
 
 }  // namespace fastcnn::ops

@@ -1,33 +1,25 @@
-// What the batch-norm ops share, and the last step of the statistics, which a convolution with statistics in
-// its epilogue uses too.
+// What the files of the batch-norm ops share.
 #pragma once
 
-#include <cstdint>
+#include <algorithm>
 #include <vector>
 
+#include "ops/checks.h"
 #include "ops/op.h"
 
 namespace fastcnn::ops {
 
-// Mean and reciprocal standard deviation of channel c, and the running buffers' step, from the mean and the
-// sum of squared differences over `count` values. The variance that normalises is biased, the one that runs
-// is not, as in PyTorch.
-struct StatisticsOut {
-  float *mean, *rstd, *running_mean, *running_var;  // [channels]; the running ones may be null
-  double momentum, eps;
-
-  void write(std::int64_t c, double count, double mean_of_c, double m2) const;
+struct NormFacts : Facts {
+  bool inference = false;  // statistics are constants: the operand beside the mean is a variance, not rstd
+  double eps = 0;
 };
 
-// Where a batch-norm problem's own operands end and the fusion's begin.
-struct NormFacts {
-  std::int64_t n, c, hw;
-  std::int64_t count() const { return n * hw; }
+struct RunningFacts : Facts {
+  double momentum = 0;
+  std::int64_t count = 0;  // values per channel that the moments are of
 };
-NormFacts norm_facts(const Shape& x);
 
-std::vector<Impl> batch_norm_stats_list();
-std::vector<Impl> batch_norm_apply_list(bool inference);
-std::vector<Impl> batch_norm_backward_list(bool inference);
+extern const Impl kBatchNormStats[2], kBatchNormApply[2], kBatchNormBackward[2];
+std::unique_ptr<Prepared> prepare_running_statistics(const Problem& p);
 
 }  // namespace fastcnn::ops

@@ -1,225 +1,182 @@
-// Runs batch norm forward: statistics of the whole batch, and normalisation with residual and activation.
+// Runs batch norm forward: statistics of the whole batch, the running statistics' step, and normalisation
+// with residual and function.
 #include <cmath>
 
-#include "core/parallel.h"
-#include "kernels/norm.h"
-#include "ops/checks.h"
+#include "ops/norm/moments.h"
 #include "ops/norm/pattern.h"
-#include "ops/pieces.h"
+#include "ops/sliced.h"
 
 namespace fastcnn::ops {
 namespace {
 
-std::string unless_channels_last(const Problem& p) { return unless_in(p, Layout::kNHWC); }
-std::string unless_interleaved(const Problem& p) { return unless_in(p, Layout::kInterleaved); }
-
-// Joins moments of parts: the mean of means first, then every part's distance from it.
-struct JoinedMoments {
-  double count = 0, mean = 0, m2 = 0;
-  void add_mean(double n, double part_mean) { count += n, mean += n * part_mean; }
-  void end_means() { mean /= count; }
-  void add_m2(double n, double part_mean, double part_m2) {
-    m2 += part_m2 + n * (part_mean - mean) * (part_mean - mean);
-  }
-};
-
-StatisticsOut statistics_out(const RunArgs& a, double momentum, double eps) {
-  // The running buffers are inputs that the plan owns and this op moves.
-  return {floats(a.out[0]),
-          floats(a.out[1]),
-          floats(const_cast<void*>(a.in[1])),
-          floats(const_cast<void*>(a.in[2])),
-          momentum,
-          eps};
-}
-
-class StatsChannelsLast : public Prepared {
+class Stats : public Prepared {
  public:
-  explicit StatsChannelsLast(const Problem& p)
-      : pattern_(p.inputs[0].shape[1], p.inputs[0].shape.numel()),
-        momentum_(p.attrs.number("momentum", 0.1)),
-        eps_(p.attrs.number("eps", 1e-5)) {}
-  std::size_t scratch_bytes() const override {
-    return 2 * static_cast<std::size_t>(pattern_.groups) * pattern_.pattern_bytes();
+  explicit Stats(const Problem& p) : k_(*p.kernels().norm), pattern_(p), eps_(facts_of<NormFacts>(p).eps) {
+    sums_ = shared_.add(pattern_.sum_floats());
+    stages_ = {pattern_.sum_items(), ceil_div(pattern_.channels(), kJoined)};
   }
-  void run(const RunArgs& a) const override {
-    const float* const x = floats(a.in[0]);
-    auto* const parts = reinterpret_cast<float*>(a.scratch);  // [groups][mean, m2][row]
-    const std::int64_t row = pattern_.row;
-    if (pattern_.rows > 0)
-      parallel_for(pattern_.groups, [&](std::int64_t g, int) {
-        kernels().norm->moments(x + pattern_.group_begin(g) * row, pattern_.group_rows(g), pattern_.period,
-                                parts + 2 * g * row, parts + (2 * g + 1) * row);
+  void item(const RunArgs& a, int stage, std::int64_t i, const Worker&) const override {
+    float* const sums = sums_.in(a.shared);
+    if (stage == 1) return join(a, sums, i * kJoined);
+    pattern_.each_part(i, sums, [&](const Piece& piece, float* mean, float* m2) {
+      k_.moments(piece.runs, pattern_.in(a, 0, piece), mean, m2);
+    });
+  }
+  std::string detail() const override { return str(pattern_.groups(), " groups"); }
+
+ private:
+  void join(const RunArgs& a, const float* sums, std::int64_t first) const {
+    const std::int64_t channels = pattern_.channels();
+    JoinedMoments joined(channels - first);
+    const auto each = [&](auto&& add) {  // add(values, mean of a channel, m2 of a channel)
+      pattern_.each_sum(first, sums,
+                        [&](std::int64_t n, const float* mean, const float* m2, std::int64_t step) {
+                          if (n > 0)
+                            add(
+                                n, [=](std::int64_t k) { return mean[k * step]; },
+                                [=](std::int64_t k) { return m2[k * step]; });
+                        });
+      pattern_.each_rest(first, [&](std::int64_t at) {
+        const float* const x = floats(a.in[0]) + at;
+        add(1, [=](std::int64_t k) { return x[k]; }, [](std::int64_t) { return 0.0f; });
       });
-    const StatisticsOut out = statistics_out(a, momentum_, eps_);
-    parallel_for((pattern_.c + kJoined - 1) / kJoined, [&](std::int64_t item, int) {
-      join(x, parts, item * kJoined, std::min(kJoined, pattern_.c - item * kJoined), out);
-    });
-  }
-  std::string detail() const override { return str(pattern_.groups, " groups"); }
-
- private:
-  void join(const float* x, const float* parts, std::int64_t first, std::int64_t channels,
-            const StatisticsOut& out) const {
-    JoinedMoments joined[kJoined];
-    const auto each = [&](auto&& f) {  // f(values, means, m2s) of the channels
-      if (pattern_.rows > 0)
-        pattern_.each_position(first, [&](std::int64_t g, std::int64_t j) {
-          const float* const part = parts + 2 * g * pattern_.row + j;
-          f(static_cast<double>(pattern_.group_rows(g)), part, part + pattern_.row);
-        });
-      static constexpr float kNone[kJoined] = {};
-      for (std::int64_t i = pattern_.rows * pattern_.row + first; i < pattern_.floats; i += pattern_.c)
-        f(1.0, x + i, kNone);
     };
-    each([&](double n, const float* mean, const float*) {
-      for (std::int64_t k = 0; k < channels; ++k) joined[k].add_mean(n, mean[k]);
-    });
-    for (JoinedMoments& m : joined) m.end_means();
-    each([&](double n, const float* mean, const float* m2) {
-      for (std::int64_t k = 0; k < channels; ++k) joined[k].add_m2(n, mean[k], m2[k]);
-    });
-    for (std::int64_t k = 0; k < channels; ++k)
-      out.write(first + k, joined[k].count, joined[k].mean, joined[k].m2);
+    each([&](std::int64_t n, auto mean, auto) { joined.add_mean(n, mean); });
+    joined.end_means();
+    each([&](std::int64_t n, auto mean, auto m2) { joined.add(n, mean, m2); });
+    joined.write(first, {floats(a.out[0]), floats(a.out[1]), static_cast<double*>(a.out[2]), channels, eps_});
   }
+  const NormKernels& k_;
   Pattern pattern_;
-  double momentum_, eps_;
+  double eps_;
+  Range<float> sums_;
 };
 
-// One item per block and channel; lanes past the batch are computed and left out of the sums.
-class StatsInterleaved : public Prepared {
+// The variance that runs is not biased, the one that normalises is, as in PyTorch.
+class RunningStatistics : public Prepared {
  public:
-  explicit StatsInterleaved(const Problem& p)
-      : f_(norm_facts(p.inputs[0].shape)),
-        momentum_(p.attrs.number("momentum", 0.1)),
-        eps_(p.attrs.number("eps", 1e-5)),
-        width_(kernels().width),
-        blocks_((f_.n + width_ - 1) / width_) {}
-  std::size_t scratch_bytes() const override {
-    return static_cast<std::size_t>(2 * blocks_ * f_.c * width_) * sizeof(float);
-  }
-  void run(const RunArgs& a) const override {
-    const float* const x = floats(a.in[0]);
-    auto* const parts = reinterpret_cast<float*>(a.scratch);  // [blocks][c][mean, m2][width]
-    parallel_for(blocks_ * f_.c, [&](std::int64_t item, int) {
-      float* const part = parts + 2 * item * width_;
-      kernels().norm->moments(x + item * f_.hw * width_, f_.hw, 1, part, part + width_);
-    });
-    const StatisticsOut out = statistics_out(a, momentum_, eps_);
-    const auto n = static_cast<double>(f_.hw);
-    parallel_for(f_.c, [&](std::int64_t c, int) {
-      JoinedMoments joined;
-      const auto each = [&](auto&& f) {
-        for (std::int64_t image = 0; image < f_.n; ++image) {
-          const float* const part = parts + 2 * (image / width_ * f_.c + c) * width_ + image % width_;
-          f(part[0], part[width_]);
-        }
-      };
-      each([&](float mean, float) { joined.add_mean(n, mean); });
-      joined.end_means();
-      each([&](float mean, float m2) { joined.add_m2(n, mean, m2); });
-      out.write(c, joined.count, joined.mean, joined.m2);
-    });
+  explicit RunningStatistics(const Problem& p)
+      : facts_(facts_of<RunningFacts>(p)), c_(p.inputs[0].shape[0]) {}
+  void item(const RunArgs& a, int, std::int64_t, const Worker&) const override {
+    if (facts_.count == 0) return;
+    const auto* const mean = static_cast<const double*>(a.in[2]);
+    const double *const m2 = mean + c_, n = static_cast<double>(std::max<std::int64_t>(facts_.count - 1, 1));
+    // The running buffers are inputs that this op moves.
+    const auto step = [this](const void* running, std::int64_t c, double now) {
+      float& v = floats(const_cast<void*>(running))[c];
+      v = static_cast<float>((1 - facts_.momentum) * v + facts_.momentum * now);
+    };
+    for (std::int64_t c = 0; c < c_; ++c) step(a.in[0], c, mean[c]), step(a.in[1], c, m2[c] / n);
   }
 
  private:
-  NormFacts f_;
-  double momentum_, eps_;
-  std::int64_t width_, blocks_;
+  RunningFacts facts_;
+  std::int64_t c_;
 };
 
-// y = act((x - mean) * scale + shift + residual): the operands in the order of the op, with its fusion.
-template <bool kInference>
+// y = f((x - mean) * scale + shift + residual): the operands in the order of the op, with its post-ops.
 struct Affine {
-  double eps;
-  Act act;
-  int gamma = -1, beta = -1, residual = -1;  // inputs
+  const NormKernels& k;
+  NormFacts facts;
+  Function function;
+  int gamma, beta, residual = -1;  // inputs
+  int kept = -1;                   // output: what the function is applied to
 
-  explicit Affine(const Problem& p) : eps(p.attrs.number("eps", 1e-5)), act(act_of(p.fusion.activation)) {
-    const int own = static_cast<int>(p.inputs.size()) - p.fusion.add;
-    if (own > 3 && !p.inputs[3].absent) gamma = 3;
-    if (own > 4 && !p.inputs[4].absent) beta = 4;
-    if (p.fusion.add) residual = own;
+  explicit Affine(const Problem& p)
+      : k(*p.kernels().norm),
+        facts(facts_of<NormFacts>(p)),
+        function(function_of(p.after)),
+        gamma(own_input(p, 3)),
+        beta(own_input(p, 4)) {
+    if (const PostOp* add = find(p.after, PostKind::kAdd)) residual = add->in;
+    if (const PostOp* f = find(p.after, PostKind::kFunction)) kept = f->out;
   }
   float mean(const void* const* in, std::int64_t c) const { return floats(in[1])[c]; }
   float scale(const void* const* in, std::int64_t c) const {
-    const double spread = floats(in[2])[c], rstd = kInference ? 1 / std::sqrt(spread + eps) : spread;
+    const double spread = floats(in[2])[c],
+                 rstd = facts.inference ? 1 / std::sqrt(spread + facts.eps) : spread;
     return static_cast<float>((gamma < 0 ? 1.0 : floats(in[gamma])[c]) * rstd);
   }
   float shift(const void* const* in, std::int64_t c) const { return beta < 0 ? 0.0f : floats(in[beta])[c]; }
 };
 
-template <bool kInference>
 class ApplyChannelsLast : public Prepared {
  public:
-  explicit ApplyChannelsLast(const Problem& p)
-      : affine_(p), pattern_(p.inputs[0].shape[1], p.inputs[0].shape.numel()) {}
-  std::size_t scratch_bytes() const override { return 3 * align64(pattern_.pattern_bytes()); }
-  void run(const RunArgs& a) const override {
-    float* const mean = reinterpret_cast<float*>(a.scratch);
-    float* const scale = mean + align64(pattern_.pattern_bytes()) / sizeof(float);
-    float* const shift = scale + align64(pattern_.pattern_bytes()) / sizeof(float);
-    pattern_.expand(mean, [&](std::int64_t c) { return affine_.mean(a.in, c); });
-    pattern_.expand(scale, [&](std::int64_t c) { return affine_.scale(a.in, c); });
-    pattern_.expand(shift, [&](std::int64_t c) { return affine_.shift(a.in, c); });
-    const float* const residual = affine_.residual < 0 ? nullptr : floats(a.in[affine_.residual]);
-    const bool stream = pattern_.streams() && reinterpret_cast<std::uintptr_t>(a.out[0]) % 64 == 0;
-    const std::int64_t items = pattern_.items();
-    parallel_for(items, [&](std::int64_t item, int) {
-      // Backwards: the end of x was read last by the statistics and may still be near.
-      const std::int64_t at = (items - 1 - item) * pattern_.item();
-      kernels().norm->apply({affine_.act, stream, pattern_.period, mean, scale, shift, floats(a.in[0]) + at,
-                             residual ? residual + at : nullptr, floats(a.out[0]) + at,
-                             std::min(pattern_.item(), pattern_.floats - at)});
+  explicit ApplyChannelsLast(const Problem& p) : affine_(p), pattern_(p) {
+    for (Range<float>* r : {&mean_, &scale_, &shift_}) *r = shared_.add(pattern_.pattern_floats());
+    stages_ = {1, pattern_.items()};
+  }
+  void item(const RunArgs& a, int stage, std::int64_t i, const Worker&) const override {
+    float *const mean = mean_.in(a.shared), *const scale = scale_.in(a.shared),
+                 *const shift = shift_.in(a.shared);
+    if (stage == 0) {
+      pattern_.spread(mean, [&](std::int64_t c) { return affine_.mean(a.in, c); });
+      pattern_.spread(scale, [&](std::int64_t c) { return affine_.scale(a.in, c); });
+      pattern_.spread(shift, [&](std::int64_t c) { return affine_.shift(a.in, c); });
+      return;
+    }
+    const bool stream = affine_.kept < 0 && pattern_.streams(a.out[0]);
+    pattern_.each_piece(i, [&](const Piece& piece) {
+      affine_.k.apply({affine_.function, stream, piece.runs, mean, scale, shift, pattern_.in(a, 0, piece),
+                       pattern_.in(a, affine_.residual, piece), pattern_.out(a, 0, piece),
+                       pattern_.out(a, affine_.kept, piece)});
     });
   }
 
  private:
-  Affine<kInference> affine_;
+  Affine affine_;
   Pattern pattern_;
+  Range<float> mean_, scale_, shift_;
 };
 
-template <bool kInference>
-class ApplyInterleaved : public BlockOp {
+class ApplyInterleaved : public Sliced {
  public:
-  explicit ApplyInterleaved(const Problem& p) : BlockOp(p), affine_(p), f_(norm_facts(p.inputs[0].shape)) {}
-  std::size_t local_bytes() const override {
-    return 3 * static_cast<std::size_t>(kernels().width) * sizeof(float);
+  explicit ApplyInterleaved(const Problem& p)
+      : Sliced(p), affine_(p), c_(p.inputs[0].shape[1]), plane_(geometry_of(p.inputs[0]).channel) {
+    for (Range<float>* r : {&mean_, &scale_, &shift_}) *r = own_.add(block());
   }
-  void block(const BlockArgs& a) const override {
-    const std::int64_t width = kernels().width, plane = f_.hw * width;
-    float* const mean = reinterpret_cast<float*>(a.local);
-    float *const scale = mean + width, *const shift = scale + width;
-    const float* const residual = affine_.residual < 0 ? nullptr : floats(a.in[affine_.residual]);
-    for (std::int64_t c = 0; c < f_.c; ++c) {
-      std::fill_n(mean, width, affine_.mean(a.in, c));
-      std::fill_n(scale, width, affine_.scale(a.in, c));
-      std::fill_n(shift, width, affine_.shift(a.in, c));
-      kernels().norm->apply({affine_.act, false, 1, mean, scale, shift, floats(a.in[0]) + c * plane,
-                             residual ? residual + c * plane : nullptr, floats(a.out[0]) + c * plane, plane});
+  void slice(const SliceArgs& a) const override {
+    float *const mean = mean_.in(a.own), *const scale = scale_.in(a.own), *const shift = shift_.in(a.own);
+    for (std::int64_t c = 0; c < c_; ++c) {
+      std::fill_n(mean, block(), affine_.mean(a.in, c));
+      std::fill_n(scale, block(), affine_.scale(a.in, c));
+      std::fill_n(shift, block(), affine_.shift(a.in, c));
+      const auto in = [&](int i) { return i < 0 ? NormIn{} : NormIn{floats(a.in[i]) + c * plane_, block()}; };
+      const auto out = [&](int i) {
+        return i < 0 ? NormOut{} : NormOut{floats(a.out[i]) + c * plane_, block()};
+      };
+      affine_.k.apply({affine_.function,
+                       false,
+                       {1, plane_, 1},
+                       mean,
+                       scale,
+                       shift,
+                       in(0),
+                       in(affine_.residual),
+                       out(0),
+                       out(affine_.kept)});
     }
   }
 
  private:
-  Affine<kInference> affine_;
-  NormFacts f_;
+  Affine affine_;
+  std::int64_t c_, plane_;
+  Range<float> mean_, scale_, shift_;
 };
-
-template <bool kInference>
-std::vector<Impl> apply_list() {
-  return {{"interleaved", unless_interleaved, prepare<ApplyInterleaved<kInference>>},
-          {"channels_last", unless_channels_last, prepare<ApplyChannelsLast<kInference>>}};
-}
 
 }  // namespace
 
-std::vector<Impl> batch_norm_stats_list() {
-  return {{"interleaved", unless_interleaved, prepare<StatsInterleaved>},
-          {"channels_last", unless_channels_last, prepare<StatsChannelsLast>}};
-}
+const Impl kBatchNormStats[2] = {{"interleaved", unless_plain_in<Layout::kInterleaved>, prepare<Stats>},
+                                 {"channels_last", unless_plain_in<Layout::kNHWC>, prepare<Stats>}};
 
-std::vector<Impl> batch_norm_apply_list(bool inference) {
-  return inference ? apply_list<true>() : apply_list<false>();
+const Impl kBatchNormApply[2] = {
+    {"interleaved", unless_plain_in<Layout::kInterleaved, PostKind::kAdd, PostKind::kFunction>,
+     prepare<ApplyInterleaved>, true},
+    {"channels_last", unless_plain_in<Layout::kNHWC, PostKind::kAdd, PostKind::kFunction>,
+     prepare<ApplyChannelsLast>}};
+
+std::unique_ptr<Prepared> prepare_running_statistics(const Problem& p) {
+  return prepare<RunningStatistics>(p);
 }
 
 }  // namespace fastcnn::ops

@@ -1,43 +1,27 @@
 // The parameter update: SGD with momentum, dampening, Nesterov and coupled weight decay, as PyTorch defines
 // them.
-#include <algorithm>
-
-#include "core/parallel.h"
-#include "kernels/pointwise.h"
-#include "kernels/table.h"
-#include "ops/checks.h"
-#include "ops/pieces.h"
+#include "ops/pointwise/flat.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
 namespace {
 
-class SgdRun : public Prepared {
- public:
-  explicit SgdRun(const Problem& p) : n_(p.inputs[0].shape.numel()) {}
-  void run(const RunArgs& a) const override {
-    // The plan updates through its parameters' own memory.
-    auto* param = static_cast<float*>(const_cast<void*>(a.in[0]));
-    const auto* grad = static_cast<const float*>(a.in[1]);
-    auto* buffer = static_cast<float*>(const_cast<void*>(a.in[2]));
-    const auto* hyper = static_cast<const float*>(a.in[3]);
-    parallel_for((n_ + kFlatItem - 1) / kFlatItem, [&](std::int64_t item, int) {
-      const std::int64_t at = item * kFlatItem;
-      kernels().pointwise->sgd(param + at, grad + at, buffer ? buffer + at : nullptr, hyper,
-                               std::min(kFlatItem, n_ - at));
-    });
+struct SgdKernel : FlatKernel {
+  static constexpr int kWhole = 3;
+  using FlatKernel::FlatKernel;
+  void operator()(const void* const* in, void* const*, std::int64_t n) const {
+    // Parameter and buffer are updated in their own memory.
+    k.sgd(floats(const_cast<void*>(in[0])), floats(in[1]), floats(const_cast<void*>(in[2])), floats(in[3]),
+          n);
   }
-
- private:
-  std::int64_t n_;
 };
 
 // sgd(param, grad, momentum_buffer?, hyper) updates param and buffer in place. hyper: learning rate,
 // momentum, weight decay, dampening, nesterov, first step. Without a buffer there is no momentum.
 class Sgd : public OpDef {
  public:
-  const char* name() const override { return "sgd"; }
-  std::vector<TensorDesc> infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
+  Sgd() : OpDef("sgd", {}, flat<SgdKernel>()) {}
+  Inferred infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
     expect_inputs(in, 2, 4, "param, grad, momentum buffer and hyper");
     check(in.size() == 4 && !in[3].absent, "expected param, grad, momentum buffer (or none) and hyper, got ",
           in.size(), " operands");
@@ -52,11 +36,6 @@ class Sgd : public OpDef {
   }
   bool batched_input(int) const override { return false; }
   bool updates(int input) const override { return input == 0 || input == 2; }
-  const std::vector<Impl>& implementations() const override {
-    static const std::vector<Impl> list = {
-        {"flat", [](const Problem&) { return std::string(); }, prepare<SgdRun>}};
-    return list;
-  }
   Cost cost(const Problem& p) const override {
     return {(p.inputs[2].absent ? 4.0 : 7.0) * static_cast<double>(p.inputs[0].shape.numel())};
   }
@@ -64,9 +43,6 @@ class Sgd : public OpDef {
 
 }  // namespace
 
-void register_sgd(Registry& r) {
-  static const Sgd sgd;
-  r.add(sgd);
-}
+void register_update(Registry& r) { r.add<Sgd>(); }
 
 }  // namespace fastcnn::ops

@@ -1,7 +1,6 @@
-// What the pooling ops share: the parsed geometry and the window tables made of it.
+// What the pooling ops share: the window tables made of attributes and shapes.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "kernels/pool.h"
@@ -9,32 +8,29 @@
 
 namespace fastcnn::ops {
 
+enum class PoolKind { kMax, kAverage, kGlobalAverage, kAdaptiveAverage };
+
 // One pooling, by its forward names whichever direction is computed.
-struct PoolGeometry {
-  std::int64_t n = 0, c = 0, ih = 0, iw = 0, oh = 0, ow = 0;
-  std::int64_t kh = 1, kw = 1;                  // of max pooling, for tap numbers
-  std::vector<PoolWindow> rows, cols;           // [oh], [ow]
-  std::vector<PoolCover> row_cover, col_cover;  // [ih], [iw]
-  bool tiled = false;
-  double taps() const;  // pixels read per image and channel
+struct PoolGeometry : Facts {
+  struct Axis {
+    std::int64_t in = 1, out = 1, kernel = 1, stride = 1;  // kernel: the largest, of adaptive windows
+    std::vector<PoolWindow> windows;                       // [out]
+    std::vector<PoolCover> cover;                          // [in]
+    bool tiled = true;                                     // no two windows overlap
+    double taps = 0;                                       // positions in all windows together
+  };
+  PoolKind kind = PoolKind::kMax;
+  bool backward = false;
+  bool whole = false;  // windows of one size, without padding
+  Axis axes[3];        // depth, rows, columns
+
+  bool tiled() const { return axes[0].tiled && axes[1].tiled && axes[2].tiled; }
+  // Of max pooling: a position inside the window.
+  DType index_type() const {
+    return axes[0].kernel * axes[1].kernel * axes[2].kernel > 255 ? DType::kInt32 : DType::kUInt8;
+  }
 };
 
-enum class PoolOp { kMax, kAverage, kGlobalAverage, kAdaptiveAverage };
-
-// input: NCHW shape of x. Throws ValueError as PyTorch would.
-PoolGeometry pool_geometry(PoolOp op, const Attrs& attrs, const Shape& input);
-
-// The same from the gradient of y and the attribute input_size.
-PoolGeometry pool_backward_geometry(PoolOp op, const Attrs& attrs, const Shape& dy);
-
-constexpr std::int64_t kMaxNarrowTaps = 255;  // above, an index takes int32 instead of uint8
-inline DType index_type(std::int64_t kh, std::int64_t kw) {
-  return kh * kw > kMaxNarrowTaps ? DType::kInt32 : DType::kUInt8;
-}
-
-// Implementations in channels-last and batch-interleaved values.
-enum class PoolDirection { kForward, kBackward };
-template <PoolOp kOp, PoolDirection kDirection>
-std::vector<Impl> pool_implementations();
+std::vector<Impl> pool_implementations();  // of both directions: run.cpp
 
 }  // namespace fastcnn::ops

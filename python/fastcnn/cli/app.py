@@ -1,11 +1,22 @@
-"""The commands and their options. What they do stands in `commands`, imported when one runs."""
+"""The commands: their options and what they do. What a command needs of the library is imported when it runs."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import importlib
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+
+import fastcnn
+from fastcnn.cli import explained, fail, show
+from fastcnn.functional._arguments import shape_text
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="fastcnn",
@@ -55,9 +66,12 @@ def train(
 
     Settings that are not given are those of docs/accuracy.md for this network and data.
     """
-    from fastcnn.cli import commands
+    from fastcnn import models
+    from fastcnn.data import sources
+    from fastcnn.train import SCHEDULES, Trainer
+    from fastcnn.train.recipes import recipe
 
-    given = {
+    given: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
@@ -66,15 +80,79 @@ def train(
         "lr_decay": lr_decay,
         "shift": shift,
     }
-    return commands.train(net, data, data_dir, given, seed, threads, out)
+    spec = models.spec(net)
+    settings = dataclasses.replace(
+        recipe(net, sources.label(data)), **{k: v for k, v in given.items() if v is not None}
+    )
+    if settings.lr_decay not in SCHEDULES:
+        raise ValueError(f"--lr-decay must be one of {', '.join(SCHEDULES)}, got {settings.lr_decay!r}")
+    out = Path(f"{net}-{sources.label(data)}.safetensors") if out is None else out
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: expected a file's name in a folder that exists")
+    _use_threads(threads)
+    held_in, held_out = sources.open_parts(data, data_dir, spec.input_shape, settings.shift)
+    fastcnn.manual_seed(seed)
+    model = models.create(net, num_classes=len(held_in.classes), in_channels=held_in.input_shape[0])
+    optimizer = fastcnn.optim.SGD(
+        model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    show.line(
+        f"{net}, {model.parameter_count():,} parameters; {len(held_in):,} images to train on, "
+        f"{len(held_out):,} held out; {fastcnn.get_num_threads()} threads"
+    )
+    trainer = Trainer(model, optimizer, fastcnn.nn.CrossEntropyLoss())
+    history = trainer.fit(
+        held_in,
+        settings.epochs,
+        settings.batch_size,
+        held_out,
+        seed=seed,
+        schedule=SCHEDULES[settings.lr_decay],
+    )
+    show.table(history.table())
+    fastcnn.save(
+        model,
+        out,
+        input_shape=held_in.input_shape,
+        classes=held_in.classes,
+        preprocessing=held_in.preprocessing,
+    )
+    last = history[-1]
+    if last.validation is not None:
+        accuracy = 100 * last.validation.accuracy
+        show.line(f"held-out accuracy {accuracy:.2f} % after {history.seconds:.2f} s of training")
+    show.line(f"wrote {out} (weights {_digest(model.state_dict())})")
+    if history.interrupted:
+        show.line(f"interrupted in epoch {last.epoch}; the file holds the network as it was then")
+    return _INTERRUPTED if history.interrupted else 0
 
 
 @app.command(epilog="Example: [bold]fastcnn evaluate lenet5-digits.safetensors digits[/bold]")
 def evaluate(file: ModelFile, data: Data, data_dir: DataDir = None, threads: Threads = None) -> None:
     """Measure a trained network on the held-out images of a data set."""
-    from fastcnn.cli import commands
+    from fastcnn import functional, io
+    from fastcnn.data import batches, sources
 
-    commands.evaluate(file, data, data_dir, threads)
+    _use_threads(threads)
+    saved = io.read(file)
+    shape = _shape_of(saved, file)
+    dataset = sources.open_held_out(data, data_dir, shape, saved.preprocessing, saved.classes)
+    if dataset.input_shape != shape:
+        raise ValueError(
+            f"{data}: images are {shape_text(dataset.input_shape)}, the network reads {shape_text(shape)}"
+        )
+    right, count = np.zeros(len(dataset.classes), int), np.zeros(len(dataset.classes), int)
+    loss = 0.0
+    for x, y in batches(dataset, 256):
+        proba = functional.softmax(saved.model(x))
+        loss -= float(np.log(np.maximum(proba[np.arange(len(y)), y], 1e-30)).sum())
+        np.add.at(count, y, 1)
+        np.add.at(right, y, proba.argmax(axis=1) == y)
+    show.table(show.per_class(dataset.classes, right, count))
+    total = int(count.sum())
+    show.line(
+        f"accuracy {100 * right.sum() / total:.2f} % ({right.sum():,} of {total:,}), loss {loss / total:.4f}"
+    )
 
 
 @app.command(epilog="Example: [bold]fastcnn predict lenet5-digits.safetensors scan1.png scan2.jpg[/bold]")
@@ -84,9 +162,24 @@ def predict(
     threads: Threads = None,
 ) -> int:
     """Say what is on each image: class, probability, and a bar per class."""
-    from fastcnn.cli import commands
+    from fastcnn import functional, io
+    from fastcnn.data import Preprocessing, read_image
 
-    return commands.predict(file, images, threads)
+    _use_threads(threads)
+    saved = io.read(file)
+    shape = _shape_of(saved, file)
+    preprocessing = saved.preprocessing or Preprocessing(mode="L" if shape[0] == 1 else "RGB")
+    status = 0
+    for path in images:
+        try:
+            pixels = read_image(path, preprocessing, shape[1:])[None]
+        except (ValueError, OSError) as e:
+            status = fail(*explained(e))
+            continue
+        proba = functional.softmax(saved.model(preprocessing.apply(pixels)))[0]
+        classes = saved.classes or tuple(map(str, range(len(proba))))
+        show.prediction(str(path), classes, proba)
+    return status
 
 
 @app.command(
@@ -99,17 +192,28 @@ def summary(
     ] = None,
 ) -> None:
     """Show a network's layers, output shapes, parameters and multiply-adds."""
-    from fastcnn.cli import commands
+    from fastcnn import io, models
 
-    commands.summary(net, input_shape)
+    if Path(net).is_file():
+        saved = io.read(net)
+        model, shape = saved.model, saved.input_shape
+    else:
+        model = models.create(net)
+        shape = models.spec(net).input_shape
+    if input_shape is not None:
+        if not re.fullmatch(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){2}", input_shape):
+            raise ValueError(f"--input-shape must look like 3x32x32, got {input_shape!r}")
+        channels, height, width = map(int, input_shape.split("x"))
+        shape = (channels, height, width)
+    if shape is None:
+        raise ValueError(f"{net}: does not say which input shape it reads; give --input-shape CxHxW")
+    show.line(str(model.summary(shape)))
 
 
 @app.command()
 def info() -> None:
     """Show version, compiler, instruction sets, threads and why that many."""
-    from fastcnn.cli import commands
-
-    commands.info()
+    show.pairs(fastcnn.info())
 
 
 @app.command(
@@ -119,7 +223,10 @@ def info() -> None:
 def bench(
     what: Annotated[
         str,
-        typer.Argument(metavar="ops|train|memory", help="Single ops, whole training steps, or their memory"),
+        typer.Argument(
+            metavar="ops|train|networks|memory|prices",
+            help="Single ops, whole training steps, larger networks, their memory, or predicted beside measured times",
+        ),
     ],
     only: Annotated[str, typer.Option(metavar="TEXT", help="Cases whose name contains this")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How often the contenders alternate")] = 7,
@@ -128,6 +235,38 @@ def bench(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there")] = None,
 ) -> None:
     """Time fastcnn beside PyTorch and NumPy; results are checked first."""
-    from fastcnn.cli import commands
+    if what not in ("ops", "train", "networks", "memory", "prices"):
+        raise ValueError(f"bench: expected ops, train, networks, memory or prices, got {what!r}")
+    _use_threads(threads)
+    module: Any = importlib.import_module(f"fastcnn.bench.{what}")
+    if what == "ops":
+        rows = module.run(rounds, only, numpy=numpy)
+    else:
+        cases = tuple(c for c in module.CASES if only in c[0])
+        rows = module.run(cases) if what == "memory" else module.run(cases, rounds=rounds)
+    if json is not None:
+        importlib.import_module("fastcnn.bench.timing").write_json(str(json), what, rows)
 
-    commands.bench(what, only, rounds, numpy, threads, json)
+
+def _digest(state: dict[str, np.ndarray]) -> str:
+    """A short name for exactly these weights."""
+    whole = hashlib.sha256()
+    for name in sorted(state):
+        whole.update(name.encode() + np.ascontiguousarray(state[name]).tobytes())
+    return whole.hexdigest()[:16]
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        fastcnn.set_num_threads(threads)
+
+
+def _shape_of(saved: Any, file: Path) -> tuple[int, int, int]:
+    if saved.input_shape is None:
+        raise ValueError(
+            f"{file}: does not say which input shape the network reads; save it with input_shape="
+        )
+    if len(saved.input_shape) != 3:
+        raise ValueError(f"{file}: reads inputs of shape {shape_text(saved.input_shape)}, not images CxHxW")
+    channels, height, width = saved.input_shape
+    return channels, height, width

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["line", "pairs", "per_class", "prediction", "table"]
@@ -52,7 +53,7 @@ def per_class(classes: Sequence[str], right: np.ndarray, count: np.ndarray) -> T
     for title in ("images", "right", "accuracy"):
         out.add_column(title, justify="right")
     for name, r, n in zip(classes, right, count, strict=True):
-        out.add_row(_plain(name), f"{n:,}", f"{r:,}", f"{100 * r / n:.2f} %" if n else "")
+        out.add_row(escape(name), f"{n:,}", f"{r:,}", f"{100 * r / n:.2f} %" if n else "")
     return out
 
 
@@ -72,10 +73,3 @@ def _can_print(text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _plain(text: str) -> str:
-    """Without what rich would read as markup."""
-    from rich.markup import escape
-
-    return escape(text)

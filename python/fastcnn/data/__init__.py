@@ -12,17 +12,6 @@ from fastcnn.data.images import read_image
 from fastcnn.data.published import fashion_mnist, mnist
 
 __all__ = [
-    "ArrayDataset",
-    "Dataset",
-    "ImageFolder",
-    "Preprocessing",
-    "as_dataset",
-    "batches",
-    "digits",
-    "fashion_mnist",
-    "image_folder",
-    "mnist",
-    "read_idx",
-    "read_image",
-    "write_idx",
-]
+    "ArrayDataset", "Dataset", "ImageFolder", "Preprocessing", "as_dataset", "batches", "digits",
+    "fashion_mnist", "image_folder", "mnist", "read_idx", "read_image", "write_idx",
+]  # fmt: skip

@@ -12,11 +12,11 @@ import numpy as np
 
 from fastcnn.data.arrays import ArrayDataset, Preprocessing
 from fastcnn.data.idx import read_idx
+from fastcnn.data.order import held_out
 
 __all__ = ["digits"]
 
 _SIDE, _BORDER = 20, 4  # as in MNIST: a 20x20 digit in a 28x28 field (LeCun et al. 1998, section III.A)
-_HELD_OUT_EVERY = 5
 
 
 def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
@@ -47,7 +47,7 @@ def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
         counts = read_idx(path)  # (1797, 8, 8)
     with resources.as_file(files / "digits-labels-idx1-ubyte.gz") as path:
         labels = read_idx(path).astype(np.int64)
-    keep = _held_out(labels) != train
+    keep = held_out(labels) != train
     return ArrayDataset(
         _enlarged(counts[keep]),
         labels[keep],
@@ -55,14 +55,6 @@ def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
         preprocessing=Preprocessing(mean=(0.1573,), std=(0.2930,), glyph=20 / 28),
         shift=(2 if train else 0) if shift is None else shift,
     )
-
-
-def _held_out(labels: np.ndarray) -> np.ndarray:
-    """(N,) bool: every fifth image of each class in the published order."""
-    held_out = np.zeros(len(labels), bool)
-    for label in range(10):
-        held_out[np.flatnonzero(labels == label)[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]] = True
-    return held_out
 
 
 def _enlarged(counts: np.ndarray) -> np.ndarray:

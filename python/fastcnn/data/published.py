@@ -19,19 +19,14 @@ from fastcnn.data.idx import read_idx
 __all__ = ["fashion_mnist", "mnist"]
 
 
-@dataclasses.dataclass(frozen=True)
-class _File:
-    stem: str  # "train-images"
-    dimensions: int
-    sha256: str  # of the published gzip file
-    size: int
+_Part = tuple[bool, str]  # train, "images" or "labels"
 
-    @property
-    def name(self) -> str:
-        return f"{self.stem}-idx{self.dimensions}-ubyte.gz"
 
-    def usual_names(self) -> list[str]:
-        return [f"{self.stem}{mark}idx{self.dimensions}-ubyte{end}" for end in (".gz", "") for mark in "-."]
+def _usual_names(part: _Part) -> list[str]:
+    """The first is the published one."""
+    train, kind = part
+    stem, dimensions = f"{'train' if train else 't10k'}-{kind}", 3 if kind == "images" else 1
+    return [f"{stem}{mark}idx{dimensions}-ubyte{end}" for end in (".gz", "") for mark in "-."]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +34,7 @@ class _Published:
     title: str
     folder: str
     mirrors: tuple[str, ...]
-    files: dict[tuple[bool, str], _File]  # (train, "images" or "labels")
+    files: dict[_Part, tuple[str, int]]  # SHA-256 and size of the published gzip file
     classes: tuple[str, ...]
     preprocessing: Preprocessing
 
@@ -52,18 +47,10 @@ _MNIST = _Published(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
     files={
-        (True, "images"): _File(
-            "train-images", 3, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9912422
-        ),
-        (True, "labels"): _File(
-            "train-labels", 1, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28881
-        ),
-        (False, "images"): _File(
-            "t10k-images", 3, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1648877
-        ),
-        (False, "labels"): _File(
-            "t10k-labels", 1, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4542
-        ),
+        (True, "images"): ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9912422),
+        (True, "labels"): ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28881),
+        (False, "images"): ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1648877),
+        (False, "labels"): ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4542),
     },
     classes=tuple("0123456789"),
     preprocessing=Preprocessing(mean=(0.1307,), std=(0.3081,), glyph=20 / 28),
@@ -77,18 +64,10 @@ _FASHION_MNIST = _Published(
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     ),
     files={
-        (True, "images"): _File(
-            "train-images", 3, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26421880
-        ),
-        (True, "labels"): _File(
-            "train-labels", 1, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29515
-        ),
-        (False, "images"): _File(
-            "t10k-images", 3, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4422102
-        ),
-        (False, "labels"): _File(
-            "t10k-labels", 1, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5148
-        ),
+        (True, "images"): ("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26421880),
+        (True, "labels"): ("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29515),
+        (False, "images"): ("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4422102),
+        (False, "labels"): ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5148),
     },
     classes=tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")),
     preprocessing=Preprocessing(mean=(0.2860,), std=(0.3530,), glyph=1.0),
@@ -142,8 +121,8 @@ def fashion_mnist(
 def _load(
     which: _Published, path: str | os.PathLike[str] | None, train: bool, download: bool, shift: int
 ) -> ArrayDataset:
-    images_path = _locate(which, path, which.files[train, "images"], download)
-    labels_path = _locate(which, path, which.files[train, "labels"], download)
+    images_path = _locate(which, path, (train, "images"), download)
+    labels_path = _locate(which, path, (train, "labels"), download)
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(f"{images_path}: expected Nx28x28 of uint8, got {images.shape} of {images.dtype}")
@@ -170,21 +149,21 @@ def _folders(which: _Published, path: str | os.PathLike[str] | None) -> list[Pat
     return found + [cache_folder() / which.folder]
 
 
-def _locate(which: _Published, path: str | os.PathLike[str] | None, file: _File, download: bool) -> Path:
+def _locate(which: _Published, path: str | os.PathLike[str] | None, part: _Part, download: bool) -> Path:
     folders = _folders(which, path)
     for folder in folders:
-        for name in file.usual_names():
+        for name in _usual_names(part):
             if (folder / name).is_file():
                 return folder / name
     target = folders[0] if path is not None else folders[-1]
-    reason = "downloading is switched off"
+    file, reason = _usual_names(part)[0], "downloading is switched off"
     if download:
         try:
-            return fetch(file.name, which.mirrors, file.sha256, file.size, target)
+            return fetch(file, which.mirrors, *which.files[part], target)
         except OSError as e:  # no network, or a folder that cannot be written
             reason = str(e)
-    names = ", ".join(sorted(f.name for f in which.files.values()))
+    names = ", ".join(sorted(_usual_names(p)[0] for p in which.files))
     raise FileNotFoundError(
-        f"{which.title}: {file.name} is not in {target} and was not downloaded ({reason}). "
+        f"{which.title}: {file} is not in {target} and was not downloaded ({reason}). "
         f"Put {names} into {target}; they are at {' and '.join(which.mirrors)}"
     )

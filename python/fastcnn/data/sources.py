@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data import order
 from fastcnn.data.arrays import Dataset, Preprocessing
 from fastcnn.data.bundled import digits
 from fastcnn.data.folders import ImageFolder, class_parents, image_folder
@@ -15,7 +16,8 @@ from fastcnn.data.published import fashion_mnist, mnist
 
 __all__ = ["NAMES", "label", "open_held_out", "open_parts"]
 
-NAMES = ("digits", "mnist", "fashion_mnist")
+_PUBLISHED: dict[str, Any] = {"mnist": mnist, "fashion_mnist": fashion_mnist}
+NAMES = ("digits", *_PUBLISHED)
 _TRAIN = ("train", "training")
 _HELD_OUT = ("test", "testing", "val", "valid", "validation")
 _STATISTICS_IMAGES = 2000
@@ -54,8 +56,7 @@ def open_parts(
     if name == "digits":
         return digits(True, shift=shift), digits(False)
     if name in NAMES:
-        load: Any = {"mnist": mnist, "fashion_mnist": fashion_mnist}[name]
-        return load(folder, True, shift=shift or 0), load(folder, False)
+        return _PUBLISHED[name](folder, True, shift=shift or 0), _PUBLISHED[name](folder, False)
     train, held_out = _open_folder(Path(name), input_shape)
     train.preprocessing = held_out.preprocessing = _measured(train)
     train.shift = shift or 0
@@ -81,7 +82,7 @@ def open_held_out(
     if name == "digits":
         data = digits(False)
     elif name in NAMES:
-        data = {"mnist": mnist, "fashion_mnist": fashion_mnist}[name](folder, False)
+        data = _PUBLISHED[name](folder, False)
     else:
         data = _open_folder(Path(name), input_shape)[1]
     if classes is not None and data.classes != classes:
@@ -128,12 +129,10 @@ def _open_folder(path: Path, input_shape: tuple[int, int, int]) -> tuple[ImageFo
         found = ", ".join(parents)
         raise ValueError(f"{path}: expected a train and a test folder, or one with classes, got {found}")
     everything = read(parents[0] if parents else "")
-    keep = np.ones(len(everything), bool)
-    for c in range(len(everything.classes)):
-        keep[np.flatnonzero(everything.labels == c)[4::5]] = False
-    if keep.all():
+    chosen = order.held_out(everything.labels)
+    if not chosen.any():
         raise ValueError(f"{path}: too few images to hold some out: at least five of one class are needed")
-    return everything.subset(np.flatnonzero(keep)), everything.subset(np.flatnonzero(~keep))
+    return everything.subset(np.flatnonzero(~chosen)), everything.subset(np.flatnonzero(chosen))
 
 
 def _measured(data: ImageFolder) -> Preprocessing:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,9 +34,13 @@ def shape_text(shape: Sequence[int]) -> str:
 def integer(op: str, name: str, value: Any) -> int:
     if not isinstance(value, (bool, np.bool_)):
         try:
-            return operator.index(value)
+            number = operator.index(value)
         except TypeError:
             pass
+        else:
+            if not -(2**63) <= number < 2**63:
+                raise ValueError(f"{op}: expected an integer of at most 64 bits for {name}, got {number}")
+            return number
     raise TypeError(f"{op}: expected integers for {name}, got {value!r}")
 
 
@@ -101,6 +105,27 @@ def image_size(op: str, x: Operand, name: str = "input") -> Sequence[int]:
     return size
 
 
+def input_size(op: str, dy: Operand, input_shape: Sequence[int]) -> list[int]:
+    """Height and width of input_shape, which must agree with dy in batch and channels."""
+    image_size(op, dy, "output gradient")
+    shape = [integer(op, "input_shape", n) for n in input_shape]
+    if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
+        raise ValueError(
+            f"{op}: expected an input shape ({dy.shape[0]}, {dy.shape[1]}, H, W) as of the output gradient "
+            f"{shape_text(dy.shape)}, got {shape_text(shape)}"
+        )
+    return shape[2:]
+
+
+def check_input_gradient(op: str, dx: Operand, x: Operand, weight: Operand, dy: Operand) -> None:
+    """The gradient that weight and dy give is that of x, not of another input."""
+    if dx.shape != x.shape:
+        raise ValueError(
+            f"{op}: expected input {shape_text(dx.shape)}, got {shape_text(x.shape)} "
+            f"(weight {shape_text(weight.shape)}, output gradient {shape_text(dy.shape)})"
+        )
+
+
 def is_symbolic(x: object) -> bool:
     """Whether x is a value of a trace. Before the tracer is first imported there are none."""
     tracing = sys.modules.get("fastcnn.nn.tracing")
@@ -156,13 +181,14 @@ def check_labels(op: str, labels: Any, logits: Operand) -> Any:
 def record_or_run(
     op: str,
     inputs: Sequence[Operand | None],
-    attrs: dict[str, AttrValue],
+    attrs: Mapping[str, AttrValue],
     layout: str = "auto",
     implementation: str | None = None,
 ) -> Sequence[Any]:
     """The op's outputs: symbolic ones when an input is, else arrays."""
+    attrs = dict(attrs)
     if implementation is not None:
-        attrs = {**attrs, "implementation": implementation}
+        attrs["implementation"] = implementation
     if any(is_symbolic(x) for x in inputs):
         if layout != "auto":
             raise ValueError(
@@ -171,3 +197,16 @@ def record_or_run(
         recorded: Sequence[Any] = sys.modules["fastcnn.nn.tracing"].record(op, inputs, attrs)
         return recorded
     return _core.run(op, inputs, attrs, layout)
+
+
+def call(
+    who: str,
+    operands: Mapping[str, Operand | None],
+    attrs: Mapping[str, AttrValue],
+    layout: str,
+    implementation: str | None,
+    op: str | None = None,
+) -> Any:
+    """The first output of an op (by default the one named ``who``) whose operands, by name, are checked first."""
+    check_arrays(who, **operands)
+    return record_or_run(op or who, list(operands.values()), attrs, layout, implementation)[0]

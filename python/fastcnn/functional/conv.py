@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from fastcnn.functional._arguments import (
-    AttrValue,
-    Ints,
-    Operand,
-    Padding,
-    check_arrays,
-    integer,
-    padding4,
-    pair,
-    record_or_run,
-    shape_text,
-)
+from fastcnn.functional import _arguments as args
+from fastcnn.functional._arguments import AttrValue, Ints, Operand, Padding
 
 
 def conv2d(
@@ -59,10 +49,9 @@ def conv2d(
     Source: LeCun et al. 1998, section II.A.
     """
     op = "conv2d"
-    check_arrays(op, x=x, weight=weight, bias=bias)
+    args.check_arrays(op, x=x, weight=weight, bias=bias)
     attrs = _attrs(op, x, weight, stride, padding, dilation, groups)
-    y: Operand = record_or_run(op, [x, weight, bias], attrs, layout, implementation)[0]
-    return y
+    return args.record_or_run(op, [x, weight, bias], attrs, layout, implementation)[0]
 
 
 def conv2d_backward(
@@ -88,17 +77,13 @@ def conv2d_backward(
     [[3.0, 3.0, 3.0, 3.0], [2.0, 2.0, 2.0, 2.0], [1.0]]
     """
     op = "conv2d_backward"
-    check_arrays(op, dy=dy, x=x, weight=weight)
+    args.check_arrays(op, dy=dy, x=x, weight=weight)
     attrs = _attrs(op, x, weight, stride, padding, dilation, groups)
-    data: dict[str, AttrValue] = {**attrs, "input_size": list(x.shape[2:])}
-    (dx,) = record_or_run("conv2d_backward_data", [dy, weight], data, layout, implementation)
-    if dx.shape != x.shape:  # the gradient would fit another input than x
-        raise ValueError(
-            f"{op}: expected input {shape_text(dx.shape)}, got {shape_text(x.shape)} "
-            f"(weight {shape_text(weight.shape)}, output gradient {shape_text(dy.shape)})"
-        )
-    weights: dict[str, AttrValue] = {**attrs, "kernel_size": list(weight.shape[2:])}
-    dweight, dbias = record_or_run("conv2d_backward_weights", [x, dy], weights, layout, implementation)
+    data = {**attrs, "input_size": list(x.shape[2:])}
+    (dx,) = args.record_or_run("conv2d_backward_data", [dy, weight], data, layout, implementation)
+    args.check_input_gradient(op, dx, x, weight, dy)
+    weights = {**attrs, "kernel_size": list(weight.shape[2:])}
+    dweight, dbias = args.record_or_run("conv2d_backward_weights", [x, dy], weights, layout, implementation)
     return dx, dweight, dbias
 
 
@@ -108,8 +93,8 @@ def _attrs(
     if len(x.shape) != 4 or len(weight.shape) != 4:
         raise ValueError(
             f"{op}: expected input (N, C, H, W) and weight (OC, IC / groups, KH, KW), "
-            f"got input {shape_text(x.shape)}, weight {shape_text(weight.shape)}"
+            f"got input {args.shape_text(x.shape)}, weight {args.shape_text(weight.shape)}"
         )
-    s, d = pair(op, "stride", stride), pair(op, "dilation", dilation)
-    pads = padding4(op, padding, x.shape[2:], weight.shape[2:], s, d)
-    return {"stride": s, "padding": pads, "dilation": d, "groups": integer(op, "groups", groups)}
+    s, d = args.pair(op, "stride", stride), args.pair(op, "dilation", dilation)
+    pads = args.padding4(op, padding, x.shape[2:], weight.shape[2:], s, d)
+    return {"stride": s, "padding": pads, "dilation": d, "groups": args.integer(op, "groups", groups)}

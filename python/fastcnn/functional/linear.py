@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastcnn.functional._arguments import Operand, check_arrays, record_or_run, shape_text
+from fastcnn.functional._arguments import Operand, call, check_arrays, check_input_gradient, record_or_run
 
 
 def linear(
@@ -25,9 +25,7 @@ def linear(
     >>> linear(np.float32([[1, 2]]), np.float32([[3, 4]])).tolist()
     [[11.0]]
     """
-    check_arrays("linear", x=x, weight=weight, bias=bias)
-    y: Operand = record_or_run("linear", [x, weight, bias], {}, layout, implementation)[0]
-    return y
+    return call("linear", {"x": x, "weight": weight, "bias": bias}, {}, layout, implementation)
 
 
 def linear_backward(
@@ -44,10 +42,6 @@ def linear_backward(
     op = "linear_backward"
     check_arrays(op, dy=dy, x=x, weight=weight)
     (dx,) = record_or_run("linear_backward_data", [dy, weight], {}, layout, implementation)
-    if dx.shape != x.shape:
-        raise ValueError(
-            f"{op}: expected input {shape_text(dx.shape)}, got {shape_text(x.shape)} "
-            f"(weight {shape_text(weight.shape)}, output gradient {shape_text(dy.shape)})"
-        )
+    check_input_gradient(op, dx, x, weight, dy)
     dweight, dbias = record_or_run("linear_backward_weights", [x, dy], {}, layout, implementation)
     return dx, dweight, dbias

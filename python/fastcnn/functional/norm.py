@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from fastcnn.functional._arguments import (
-    AttrValue,
-    Operand,
-    check_arrays,
-    check_in_place,
-    image_size,
-    is_symbolic,
-    record_or_run,
-    shape_text,
-)
+from fastcnn.functional import _arguments as args
+from fastcnn.functional._arguments import Operand
 
 
 def batch_norm(
@@ -62,18 +54,20 @@ def batch_norm(
     Source: Ioffe & Szegedy 2015.
     """
     op = "batch_norm"
-    check_arrays(op, x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    y: Operand
+    args.check_arrays(op, x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not training:
         inputs = [x, running_mean, running_var, weight, bias]
-        y = record_or_run("batch_norm_inference", inputs, {"eps": float(eps)}, layout, implementation)[0]
-        return y
-    if not is_symbolic(x):
-        check_in_place(op, running_mean=running_mean, running_var=running_var)
+        return args.record_or_run(
+            "batch_norm_inference", inputs, {"eps": float(eps)}, layout, implementation
+        )[0]
+    if not args.is_symbolic(x):
+        args.check_in_place(op, running_mean=running_mean, running_var=running_var)
         _check_channels(op, x, weight=weight, bias=bias)  # before the statistics are updated
-    attrs: dict[str, AttrValue] = {"momentum": float(momentum), "eps": float(eps)}
-    mean, rstd = record_or_run("batch_norm_stats", [x, running_mean, running_var], attrs, layout)
-    y = record_or_run("batch_norm_apply", [x, mean, rstd, weight, bias], {}, layout, implementation)[0]
+    mean, rstd, moments = args.record_or_run("batch_norm_stats", [x], {"eps": float(eps)}, layout)
+    y = args.record_or_run("batch_norm_apply", [x, mean, rstd, weight, bias], {}, layout, implementation)[0]
+    count = math.prod(x.shape) // max(x.shape[1], 1)
+    attrs = {"momentum": float(momentum), "count": count}
+    args.record_or_run("running_statistics", [running_mean, running_var, moments], attrs)
     return y
 
 
@@ -100,28 +94,28 @@ def batch_norm_backward(
     [[0.0, 0.0], [-1.0], [1.0]]
     """
     op = "batch_norm_backward"
-    check_arrays(op, dy=dy, x=x, weight=weight, running_mean=running_mean, running_var=running_var)
-    image_size(op, x)
-    attrs: dict[str, AttrValue] = {"eps": float(eps)}
+    args.check_arrays(op, dy=dy, x=x, weight=weight, running_mean=running_mean, running_var=running_var)
+    args.image_size(op, x)
+    attrs = {"eps": float(eps)}
     if training:
-        # The forward pass's statistics once more; the update that comes with them is thrown away.
-        unused = [np.zeros(x.shape[1], np.float32) for _ in range(2)]
-        mean, rstd = record_or_run("batch_norm_stats", [x, *unused], {**attrs, "momentum": 0.0}, layout)
+        mean, rstd, _ = args.record_or_run("batch_norm_stats", [x], attrs, layout)
         inputs = [dy, x, mean, rstd, weight]
-        dx, dweight, dbias = record_or_run(op, inputs, {}, layout, implementation)
+        dx, dweight, dbias = args.record_or_run(op, inputs, {}, layout, implementation)
         return dx, dweight, dbias
     if running_mean is None or running_var is None:
         raise ValueError(f"{op}: expected running_mean and running_var when not training, got none")
     inputs = [dy, x, running_mean, running_var, weight]
-    dx, dweight, dbias = record_or_run("batch_norm_inference_backward", inputs, attrs, layout, implementation)
+    dx, dweight, dbias = args.record_or_run(
+        "batch_norm_inference_backward", inputs, attrs, layout, implementation
+    )
     return dx, dweight, dbias
 
 
 def _check_channels(op: str, x: Operand, **vectors: Operand | None) -> None:
-    image_size(op, x)
+    args.image_size(op, x)
     for name, v in vectors.items():
         if v is not None and v.shape != x.shape[1:2]:
             raise ValueError(
-                f"{op}: expected {name} of {x.shape[1]} channels, got {shape_text(v.shape)} "
-                f"(input {shape_text(x.shape)})"
+                f"{op}: expected {name} of {x.shape[1]} channels, got {args.shape_text(v.shape)} "
+                f"(input {args.shape_text(x.shape)})"
             )

@@ -1,8 +1,10 @@
-"""Activations and softmax. The backward functions take the output y, which is what a network keeps."""
+"""Activations and softmax. The backward functions take the output y, which is what a network keeps, or the
+input x where y does not tell.
+"""
 
 from __future__ import annotations
 
-from fastcnn.functional._arguments import Operand, check_arrays, record_or_run
+from fastcnn.functional._arguments import AttrValue, Operand, call
 
 
 def relu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -15,7 +17,7 @@ def relu(x: Operand, *, layout: str = "auto", implementation: str | None = None)
 
     Source: Nair & Hinton 2010.
     """
-    return _forward("relu", x, layout, implementation)
+    return call("relu", {"x": x}, {}, layout, implementation)
 
 
 def relu_backward(
@@ -28,7 +30,7 @@ def relu_backward(
     >>> relu_backward(np.float32([5, 5]), np.float32([0, 2])).tolist()
     [0.0, 5.0]
     """
-    return _backward("relu", dy, y, layout, implementation)
+    return _backward("relu", dy, {"y": y}, layout, implementation)
 
 
 def tanh(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -39,7 +41,7 @@ def tanh(x: Operand, *, layout: str = "auto", implementation: str | None = None)
     >>> tanh(np.float32([0, 100])).tolist()
     [0.0, 1.0]
     """
-    return _forward("tanh", x, layout, implementation)
+    return call("tanh", {"x": x}, {}, layout, implementation)
 
 
 def tanh_backward(
@@ -52,7 +54,7 @@ def tanh_backward(
     >>> tanh_backward(np.float32([2]), np.float32([0.5])).tolist()
     [1.5]
     """
-    return _backward("tanh", dy, y, layout, implementation)
+    return _backward("tanh", dy, {"y": y}, layout, implementation)
 
 
 def sigmoid(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -63,7 +65,7 @@ def sigmoid(x: Operand, *, layout: str = "auto", implementation: str | None = No
     >>> sigmoid(np.float32([0, 100])).tolist()
     [0.5, 1.0]
     """
-    return _forward("sigmoid", x, layout, implementation)
+    return call("sigmoid", {"x": x}, {}, layout, implementation)
 
 
 def sigmoid_backward(
@@ -76,7 +78,66 @@ def sigmoid_backward(
     >>> sigmoid_backward(np.float32([4]), np.float32([0.5])).tolist()
     [1.0]
     """
-    return _backward("sigmoid", dy, y, layout, implementation)
+    return _backward("sigmoid", dy, {"y": y}, layout, implementation)
+
+
+def leaky_relu(
+    x: Operand, negative_slope: float = 0.01, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """x where it is positive, else ``negative_slope * x``, of an array of any shape.
+
+    Examples
+    --------
+    >>> leaky_relu(np.float32([-2, 2]), 0.25).tolist()
+    [-0.5, 2.0]
+
+    Source: Maas et al. 2013.
+    """
+    return call("leaky_relu", {"x": x}, {"negative_slope": negative_slope}, layout, implementation)
+
+
+def leaky_relu_backward(
+    dy: Operand,
+    x: Operand,
+    negative_slope: float = 0.01,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
+    """dy where the input x > 0, else ``negative_slope * dy``.
+
+    Examples
+    --------
+    >>> leaky_relu_backward(np.float32([4, 4]), np.float32([0, 2]), 0.25).tolist()
+    [1.0, 4.0]
+    """
+    return _backward("leaky_relu", dy, {"x": x}, layout, implementation, negative_slope=negative_slope)
+
+
+def silu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+    """``x / (1 + exp(-x))`` of an array of any shape.
+
+    Examples
+    --------
+    >>> silu(np.float32([0, 200])).tolist()
+    [0.0, 200.0]
+
+    Source: Elfwing et al. 2018.
+    """
+    return call("silu", {"x": x}, {}, layout, implementation)
+
+
+def silu_backward(
+    dy: Operand, x: Operand, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """``dy * s * (1 + x * (1 - s))`` with the input x and s = sigmoid(x).
+
+    Examples
+    --------
+    >>> silu_backward(np.float32([4]), np.float32([0])).tolist()
+    [2.0]
+    """
+    return _backward("silu", dy, {"x": x}, layout, implementation)
 
 
 def softmax(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -87,7 +148,7 @@ def softmax(x: Operand, *, layout: str = "auto", implementation: str | None = No
     >>> softmax(np.float32([[7, 7]])).tolist()
     [[0.5, 0.5]]
     """
-    return _forward("softmax", x, layout, implementation)
+    return call("softmax", {"x": x}, {}, layout, implementation)
 
 
 def softmax_backward(
@@ -100,18 +161,17 @@ def softmax_backward(
     >>> softmax_backward(np.float32([[1, 0]]), np.float32([[0.5, 0.5]])).tolist()
     [[0.25, -0.25]]
     """
-    check_arrays("softmax_backward", dy=dy, y=y)
-    dx: Operand = record_or_run("softmax_backward", [dy, y], {}, layout, implementation)[0]
-    return dx
+    return call("softmax_backward", {"dy": dy, "y": y}, {}, layout, implementation)
 
 
-def _forward(op: str, x: Operand, layout: str, implementation: str | None) -> Operand:
-    check_arrays(op, x=x)
-    y: Operand = record_or_run(op, [x], {}, layout, implementation)[0]
-    return y
-
-
-def _backward(kind: str, dy: Operand, y: Operand, layout: str, implementation: str | None) -> Operand:
-    check_arrays(f"{kind}_backward", dy=dy, y=y)
-    dx: Operand = record_or_run("activation_backward", [dy, y], {"kind": kind}, layout, implementation)[0]
-    return dx
+def _backward(
+    function: str,
+    dy: Operand,
+    kept: dict[str, Operand],
+    layout: str,
+    implementation: str | None,
+    **parameters: AttrValue,
+) -> Operand:
+    """kept: the function's input or output, by its name."""
+    who, attrs = f"{function}_backward", {"kind": function, **parameters}
+    return call(who, {"dy": dy, **kept}, attrs, layout, implementation, "function_backward")

@@ -7,21 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.functional._arguments import (
-    AttrValue,
-    Ints,
-    Operand,
-    Padding,
-    check_arrays,
-    flag,
-    image_size,
-    integer,
-    is_symbolic,
-    padding4,
-    pair,
-    record_or_run,
-    shape_text,
-)
+from fastcnn.functional import _arguments as args
+from fastcnn.functional._arguments import AttrValue, Ints, Operand, Padding
 
 
 def max_pool2d(
@@ -66,12 +53,12 @@ def max_pool2d(
     Of equal elements the first in row order counts; a NaN in a window makes its output NaN.
     """
     op = "max_pool2d"
-    check_arrays(op, x=x)
-    attrs = _attrs(op, image_size(op, x), kernel_size, stride, padding, ceil_mode)
-    y, index = record_or_run(op, [x], attrs, layout, implementation)
+    args.check_arrays(op, x=x)
+    attrs = _attrs(op, args.image_size(op, x), kernel_size, stride, padding, ceil_mode)
+    y, index = args.record_or_run(op, [x], attrs, layout, implementation)
     if not return_indices:
         return y
-    if is_symbolic(x):
+    if args.is_symbolic(x):
         raise ValueError(f"{op}: return_indices is not available on a traced value")
     return y, _plane_index(index, x.shape, attrs)
 
@@ -96,13 +83,12 @@ def max_pool2d_backward(
     [[[[0.0, 5.0], [0.0, 0.0]]]]
     """
     op = "max_pool2d_backward"
-    check_arrays(op, dy=dy, x=x)
-    size = image_size(op, x)
+    args.check_arrays(op, dy=dy, x=x)
+    size = args.image_size(op, x)
     attrs = _attrs(op, size, kernel_size, stride, padding, ceil_mode)
-    _, index = record_or_run("max_pool2d", [x], attrs, layout)
+    _, index = args.record_or_run("max_pool2d", [x], attrs, layout)
     attrs["input_size"] = list(size)
-    dx: Operand = record_or_run(op, [dy, index], attrs, layout, implementation)[0]
-    return dx
+    return args.record_or_run(op, [dy, index], attrs, layout, implementation)[0]
 
 
 def avg_pool2d(
@@ -130,11 +116,10 @@ def avg_pool2d(
     Source: LeCun et al. 1998, section II.B (without the trainable coefficient).
     """
     op = "avg_pool2d"
-    check_arrays(op, x=x)
-    attrs = _attrs(op, image_size(op, x), kernel_size, stride, padding, ceil_mode)
-    attrs["count_include_pad"] = flag(op, "count_include_pad", count_include_pad)
-    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
-    return y
+    args.check_arrays(op, x=x)
+    attrs = _attrs(op, args.image_size(op, x), kernel_size, stride, padding, ceil_mode)
+    attrs["count_include_pad"] = args.flag(op, "count_include_pad", count_include_pad)
+    return args.record_or_run(op, [x], attrs, layout, implementation)[0]
 
 
 def avg_pool2d_backward(
@@ -157,12 +142,11 @@ def avg_pool2d_backward(
     [1.0, 1.0, 1.0, 1.0]
     """
     op = "avg_pool2d_backward"
-    check_arrays(op, dy=dy)
-    size = _input_size(op, dy, input_shape)
+    args.check_arrays(op, dy=dy)
+    size = args.input_size(op, dy, input_shape)
     attrs = _attrs(op, size, kernel_size, stride, padding, ceil_mode)
-    attrs |= {"count_include_pad": flag(op, "count_include_pad", count_include_pad), "input_size": size}
-    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
-    return dx
+    attrs |= {"count_include_pad": args.flag(op, "count_include_pad", count_include_pad), "input_size": size}
+    return args.record_or_run(op, [dy], attrs, layout, implementation)[0]
 
 
 def adaptive_avg_pool2d(
@@ -183,17 +167,17 @@ def adaptive_avg_pool2d(
     [[[[1.0, 3.0]]]]
     """
     op = "adaptive_avg_pool2d"
-    check_arrays(op, x=x)
-    height, width = image_size(op, x)
+    args.check_arrays(op, x=x)
+    height, width = args.image_size(op, x)
     if isinstance(output_size, Sequence) and len(output_size) == 2:
         out: Any = [
             n if wanted is None else wanted for n, wanted in zip((height, width), output_size, strict=True)
         ]
     else:
         out = [height, width] if output_size is None else output_size
-    attrs: dict[str, AttrValue] = {"output_size": pair(op, "output_size", out)}
-    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
-    return y
+    return args.record_or_run(
+        op, [x], {"output_size": args.pair(op, "output_size", out)}, layout, implementation
+    )[0]
 
 
 def adaptive_avg_pool2d_backward(
@@ -207,13 +191,9 @@ def adaptive_avg_pool2d_backward(
     [1.0, 1.0, 3.0, 2.0, 2.0]
     """
     op = "adaptive_avg_pool2d_backward"
-    check_arrays(op, dy=dy)
-    attrs: dict[str, AttrValue] = {
-        "input_size": _input_size(op, dy, input_shape),
-        "output_size": list(dy.shape[2:]),
-    }
-    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
-    return dx
+    args.check_arrays(op, dy=dy)
+    attrs = {"input_size": args.input_size(op, dy, input_shape), "output_size": list(dy.shape[2:])}
+    return args.record_or_run(op, [dy], attrs, layout, implementation)[0]
 
 
 def global_avg_pool2d(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -226,10 +206,7 @@ def global_avg_pool2d(x: Operand, *, layout: str = "auto", implementation: str |
 
     Source: Lin et al. 2014, "Network in network".
     """
-    op = "global_avg_pool2d"
-    check_arrays(op, x=x)
-    y: Operand = record_or_run(op, [x], {}, layout, implementation)[0]
-    return y
+    return args.call("global_avg_pool2d", {"x": x}, {}, layout, implementation)
 
 
 def global_avg_pool2d_backward(
@@ -243,31 +220,18 @@ def global_avg_pool2d_backward(
     [2.0, 2.0]
     """
     op = "global_avg_pool2d_backward"
-    check_arrays(op, dy=dy)
-    attrs: dict[str, AttrValue] = {"input_size": _input_size(op, dy, input_shape)}
-    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
-    return dx
+    args.check_arrays(op, dy=dy)
+    attrs = {"input_size": args.input_size(op, dy, input_shape)}
+    return args.record_or_run(op, [dy], attrs, layout, implementation)[0]
 
 
 def _attrs(
     op: str, size: Sequence[int], kernel_size: Ints, stride: Ints | None, padding: Padding, ceil_mode: bool
 ) -> dict[str, AttrValue]:
-    kernel = pair(op, "kernel_size", kernel_size)
-    s = kernel if stride is None else pair(op, "stride", stride)
-    pads, ceil = padding4(op, padding, size, kernel, s, [1, 1]), flag(op, "ceil_mode", ceil_mode)
+    kernel = args.pair(op, "kernel_size", kernel_size)
+    s = kernel if stride is None else args.pair(op, "stride", stride)
+    pads, ceil = args.padding4(op, padding, size, kernel, s, [1, 1]), args.flag(op, "ceil_mode", ceil_mode)
     return {"kernel_size": kernel, "stride": s, "padding": pads, "ceil_mode": ceil}
-
-
-def _input_size(op: str, dy: Operand, input_shape: Sequence[int]) -> list[int]:
-    """Height and width of input_shape, which must agree with dy in batch and channels."""
-    image_size(op, dy, "output gradient")
-    shape = [integer(op, "input_shape", n) for n in input_shape]
-    if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
-        raise ValueError(
-            f"{op}: expected an input shape ({dy.shape[0]}, {dy.shape[1]}, H, W) as of the output gradient "
-            f"{shape_text(dy.shape)}, got {shape_text(shape)}"
-        )
-    return shape[2:]
 
 
 def _plane_index(index: Any, x_shape: Sequence[int], attrs: dict[str, Any]) -> Any:

@@ -6,17 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastcnn.functional._arguments import (
-    AttrValue,
-    Ints,
-    Operand,
-    check_arrays,
-    image_size,
-    integer,
-    pair,
-    record_or_run,
-    shape_text,
-)
+from fastcnn.functional import _arguments as args
+from fastcnn.functional._arguments import Ints, Operand
 
 
 def flatten(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -27,11 +18,10 @@ def flatten(x: Operand, *, layout: str = "auto", implementation: str | None = No
     >>> flatten(np.zeros((2, 3, 4, 5), np.float32)).shape
     (2, 60)
     """
-    check_arrays("flatten", x=x)
+    args.check_arrays("flatten", x=x)
     if len(x.shape) == 2:
         return x
-    y: Operand = record_or_run("flatten", [x], {}, layout, implementation)[0]
-    return y
+    return args.record_or_run("flatten", [x], {}, layout, implementation)[0]
 
 
 def flatten_backward(
@@ -45,15 +35,14 @@ def flatten_backward(
     (2, 3, 4, 5)
     """
     op = "flatten_backward"
-    check_arrays(op, dy=dy)
-    shape = [integer(op, "input_shape", n) for n in input_shape]
+    args.check_arrays(op, dy=dy)
+    shape = [args.integer(op, "input_shape", n) for n in input_shape]
     if len(dy.shape) != 2 or len(shape) != 4 or shape[0] != dy.shape[0]:
         raise ValueError(
             f"{op}: expected an output gradient (N, C*H*W) and an input shape (N, C, H, W), "
-            f"got {shape_text(dy.shape)} and {shape_text(shape)}"
+            f"got {args.shape_text(dy.shape)} and {args.shape_text(shape)}"
         )
-    dx: Operand = record_or_run("unflatten", [dy], {"chw": shape[1:]}, layout, implementation)[0]
-    return dx
+    return args.record_or_run("unflatten", [dy], {"shape": shape[1:]}, layout, implementation)[0]
 
 
 def add(a: Operand, b: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -64,9 +53,7 @@ def add(a: Operand, b: Operand, *, layout: str = "auto", implementation: str | N
     >>> add(np.float32([1]), np.float32([2])).tolist()
     [3.0]
     """
-    check_arrays("add", a=a, b=b)
-    y: Operand = record_or_run("add", [a, b], {}, layout, implementation)[0]
-    return y
+    return args.call("add", {"a": a, "b": b}, {}, layout, implementation)
 
 
 def add_backward(dy: Operand) -> tuple[Operand, Operand]:
@@ -78,7 +65,7 @@ def add_backward(dy: Operand) -> tuple[Operand, Operand]:
     >>> da is db
     True
     """
-    check_arrays("add_backward", dy=dy)
+    args.check_arrays("add_backward", dy=dy)
     return dy, dy
 
 
@@ -90,9 +77,7 @@ def scale(x: Operand, factor: float, *, layout: str = "auto", implementation: st
     >>> scale(np.float32([1, 2]), 3.0).tolist()
     [3.0, 6.0]
     """
-    check_arrays("scale", x=x)
-    y: Operand = record_or_run("scale", [x, np.array([factor], np.float32)], {}, layout, implementation)[0]
-    return y
+    return args.call("scale", {"x": x, "factor": np.array([factor], np.float32)}, {}, layout, implementation)
 
 
 def concat(xs: Sequence[Operand], *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -108,13 +93,10 @@ def concat(xs: Sequence[Operand], *, layout: str = "auto", implementation: str |
     >>> concat([np.zeros((1, 2, 3, 3), np.float32), np.zeros((1, 5, 3, 3), np.float32)]).shape
     (1, 7, 3, 3)
     """
-    op = "concat"
-    inputs = list(xs)
+    inputs = {f"xs[{i}]": x for i, x in enumerate(xs)}
     if not inputs:
-        raise ValueError(f"{op}: expected at least one array, got none")
-    check_arrays(op, **{f"xs[{i}]": x for i, x in enumerate(inputs)})
-    y: Operand = record_or_run(op, inputs, {"axis": 1}, layout, implementation)[0]
-    return y
+        raise ValueError("concat: expected at least one array, got none")
+    return args.call("concat", inputs, {"axis": 1}, layout, implementation)
 
 
 def concat_backward(
@@ -128,9 +110,9 @@ def concat_backward(
     [(1, 2, 3, 3), (1, 5, 3, 3)]
     """
     op = "concat_backward"
-    check_arrays(op, dy=dy)
-    image_size(op, dy, "output gradient")
-    sizes = [integer(op, "channels", c) for c in channels]
+    args.check_arrays(op, dy=dy)
+    args.image_size(op, dy, "output gradient")
+    sizes = [args.integer(op, "channels", c) for c in channels]
     if sum(sizes) != dy.shape[1]:
         raise ValueError(f"{op}: expected channels that add up to {dy.shape[1]}, got {sizes}")
     ends = np.cumsum(sizes).tolist()
@@ -153,13 +135,8 @@ def pad_channels(
     Source: He et al. 2016, section 3.3 (shortcut A).
     """
     op = "pad_channels"
-    check_arrays(op, x=x)
-    attrs: dict[str, AttrValue] = {
-        "before": integer(op, "before", before),
-        "after": integer(op, "after", after),
-    }
-    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
-    return y
+    attrs = {"before": args.integer(op, "before", before), "after": args.integer(op, "after", after)}
+    return args.call(op, {"x": x}, attrs, layout, implementation)
 
 
 def pad_channels_backward(
@@ -172,7 +149,7 @@ def pad_channels_backward(
     >>> pad_channels_backward(np.float32([[[[1]], [[2]], [[3]]]]), 1, 1).ravel().tolist()
     [2.0]
     """
-    image_size("pad_channels_backward", dy, "output gradient")
+    args.image_size("pad_channels_backward", dy, "output gradient")
     return slice_channels(dy, before, dy.shape[1] - after, layout=layout, implementation=implementation)
 
 
@@ -187,10 +164,8 @@ def slice_channels(
     [2.0, 3.0]
     """
     op = "slice_channels"
-    check_arrays(op, x=x)
-    attrs: dict[str, AttrValue] = {"begin": integer(op, "begin", begin), "end": integer(op, "end", end)}
-    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
-    return y
+    attrs = {"begin": args.integer(op, "begin", begin), "end": args.integer(op, "end", end)}
+    return args.call(op, {"x": x}, attrs, layout, implementation)
 
 
 def slice_channels_backward(
@@ -210,11 +185,11 @@ def slice_channels_backward(
     [0.0, 1.0, 0.0]
     """
     op = "slice_channels_backward"
-    image_size(op, dy, "output gradient")
+    args.image_size(op, dy, "output gradient")
     if not (0 <= begin <= end <= channels and dy.shape[1] == end - begin):
         raise ValueError(
             f"{op}: expected an output gradient of {end - begin} channels (channels {begin} to {end} of "
-            f"{channels}), got {shape_text(dy.shape)}"
+            f"{channels}), got {args.shape_text(dy.shape)}"
         )
     return pad_channels(dy, begin, channels - end, layout=layout, implementation=implementation)
 
@@ -231,11 +206,8 @@ def subsample(
 
     Source: He et al. 2016, section 3.3 (shortcut A).
     """
-    op = "subsample"
-    check_arrays(op, x=x)
-    attrs: dict[str, AttrValue] = {"stride": pair(op, "stride", stride)}
-    y: Operand = record_or_run(op, [x], attrs, layout, implementation)[0]
-    return y
+    attrs = {"stride": args.pair("subsample", "stride", stride)}
+    return args.call("subsample", {"x": x}, attrs, layout, implementation)
 
 
 def subsample_backward(
@@ -254,14 +226,6 @@ def subsample_backward(
     [1.0, 0.0, 1.0, 0.0]
     """
     op = "subsample_backward"
-    check_arrays(op, dy=dy)
-    image_size(op, dy, "output gradient")
-    shape = [integer(op, "input_shape", n) for n in input_shape]
-    if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
-        raise ValueError(
-            f"{op}: expected an input shape ({dy.shape[0]}, {dy.shape[1]}, H, W) as of the output gradient "
-            f"{shape_text(dy.shape)}, got {shape_text(shape)}"
-        )
-    attrs: dict[str, AttrValue] = {"stride": pair(op, "stride", stride), "input_size": shape[2:]}
-    dx: Operand = record_or_run(op, [dy], attrs, layout, implementation)[0]
-    return dx
+    args.check_arrays(op, dy=dy)
+    attrs = {"stride": args.pair(op, "stride", stride), "input_size": args.input_size(op, dy, input_shape)}
+    return args.record_or_run(op, [dy], attrs, layout, implementation)[0]

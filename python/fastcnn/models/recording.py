@@ -13,38 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import _core
+from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import Module
-from fastcnn.nn.parameter import Buffer, Parameter, shape_text
+from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Trace, Value, record
 
 __all__ = ["Recorded", "record_forward"]
 
 # What a forward pass may consist of besides layers.
-_OPS = frozenset(
-    {
-        "adaptive_avg_pool2d",
-        "add",
-        "avg_pool2d",
-        "batch_norm_apply",
-        "batch_norm_inference",
-        "batch_norm_stats",
-        "concat",
-        "conv2d",
-        "flatten",
-        "global_avg_pool2d",
-        "linear",
-        "max_pool2d",
-        "pad_channels",
-        "relu",
-        "scale",
-        "sigmoid",
-        "slice_channels",
-        "softmax",
-        "subsample",
-        "tanh",
-        "unflatten",
-    }
-)
+_OPS = frozenset(f["name"] for f in _core.functions()) | {
+    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm_apply", "batch_norm_inference",
+    "batch_norm_stats", "concat", "conv2d", "flatten", "global_avg_pool2d", "linear", "max_pool2d",
+    "pad_channels", "running_statistics", "scale", "slice_channels", "softmax", "subsample",
+    "unflatten",
+}  # fmt: skip
 _MAX_CONSTANT = 4096  # numbers in one constant array: they are written as text
 _MAX_STEPS = 100_000
 _MAX_VALUE = 1 << 31  # elements of one value, per image

@@ -17,6 +17,7 @@ from fastcnn.models.recording import Recorded, record_forward
 from fastcnn.models.registry import available, create, spec
 from fastcnn.models.resnet_cifar import ResNetCifar
 from fastcnn.nn import _state
+from fastcnn.nn import layers as library
 
 __all__ = ["build", "describe"]
 
@@ -32,19 +33,9 @@ _MAX_NAME = 200
 _NETWORKS: dict[type, str] = {ResNetCifar: "resnet20_cifar"}
 
 _LAYERS: dict[str, type[nn.Module]] = {
-    cls.__name__: cls
-    for cls in (
-        nn.Conv2d,
-        nn.MaxPool2d,
-        nn.AvgPool2d,
-        nn.AdaptiveAvgPool2d,
-        nn.BatchNorm2d,
-        nn.ReLU,
-        nn.Tanh,
-        nn.Sigmoid,
-        nn.Flatten,
-        nn.Linear,
-    )
+    name: held
+    for name, held in vars(library).items()
+    if name in nn.__all__ and isinstance(held, type) and issubclass(held, library.Layer)
 }
 
 # The arrays a layer may own.

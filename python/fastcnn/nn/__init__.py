@@ -8,10 +8,12 @@ from fastcnn.nn.layers import (
     BatchNorm2d,
     Conv2d,
     Flatten,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
     Sigmoid,
+    SiLU,
     Tanh,
 )
 from fastcnn.nn.loss import CrossEntropyLoss
@@ -19,20 +21,7 @@ from fastcnn.nn.module import Module
 from fastcnn.nn.parameter import Buffer, Parameter
 
 __all__ = [
-    "AdaptiveAvgPool2d",
-    "AvgPool2d",
-    "BatchNorm2d",
-    "Buffer",
-    "Conv2d",
-    "CrossEntropyLoss",
-    "Flatten",
-    "Linear",
-    "MaxPool2d",
-    "Module",
-    "Parameter",
-    "ReLU",
-    "Sequential",
-    "Sigmoid",
-    "Tanh",
-    "init",
-]
+    "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Buffer", "Conv2d", "CrossEntropyLoss", "Flatten",
+    "LeakyReLU", "Linear", "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid",
+    "Tanh", "init",
+]  # fmt: skip

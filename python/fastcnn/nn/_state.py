@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterator
 
 _structure = 0
-_here = threading.local()  # .depth: calls of forward() that this thread is recording
+# What belongs to a thread: .depth, calls of forward() that it is recording; .mode, what takes the place of
+# each module's own mode for now.
+_here = threading.local()
 _lock = threading.Lock()
 _seed = 0
 _stream = 0
@@ -31,6 +33,21 @@ def recording() -> Iterator[None]:
         yield
     finally:
         _here.depth -= 1
+
+
+@contextlib.contextmanager
+def mode(training: bool) -> Iterator[None]:
+    """Every module is in this mode for this thread; other threads see their own."""
+    before = current_mode()
+    _here.mode = training
+    try:
+        yield
+    finally:
+        _here.mode = before
+
+
+def current_mode() -> bool | None:
+    return getattr(_here, "mode", None)
 
 
 def is_recording() -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,8 +13,9 @@ import numpy as np
 
 from fastcnn import _core
 from fastcnn.functional import _arguments
+from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
-from fastcnn.nn.parameter import Buffer, Parameter, shape_text
+from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Trace, Value
 from fastcnn.plan import Plan
 
@@ -24,18 +28,19 @@ _CACHE = 16
 
 
 class _Cache:
-    """The most recently used plans."""
+    """The most recently used plans. Threads may share it: two that miss at once both plan, and one plan stays."""
 
     def __init__(self) -> None:
         self._plans: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any, make: Any) -> Any:
-        if key in self._plans:
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans.setdefault(key, make())
+        with contextlib.suppress(KeyError):  # another thread has just dropped it
             self._plans.move_to_end(key)
-            return self._plans[key]
-        plan = self._plans[key] = make()
-        while len(self._plans) > _CACHE:
-            self._plans.popitem(last=False)
+            while len(self._plans) > _CACHE:
+                self._plans.popitem(last=False)
         return plan
 
 
@@ -72,23 +77,26 @@ class ForwardBackward:
         xs = [trace.input(s) for s in shapes]
         y = _single_result(module, module(*xs))
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        dy = trace.input(y.shape, name="gradient of the result")
         used = [trace.tensor(p) for p in self.parameters]
+        trace.graph.barrier()
+        dy = trace.input(y.shape, name="gradient of the result")
         gradients = trace.graph.backward(y.id, dy.id, [x.id for x in xs] + used)
         self.shapes = list(shapes)
         self.has = [g is not None for g in gradients]
         outputs = [y.id] + [g for g in gradients if g is not None]
-        self.plan = Plan(_core.Plan(trace.graph, outputs, [dy.id], layout), trace)
+        self.plan = Plan(_core.Plan(trace.graph, outputs, layout), trace)
         self.counters = trace.counters
         self.result_shape = y.shape
 
-    def forward(self, xs: Sequence[np.ndarray]) -> np.ndarray:
-        y = self.plan.core.run(0, dict(enumerate(xs)))[0]
+    def forward(self, xs: Sequence[np.ndarray]) -> tuple[np.ndarray, Any]:
+        """The result, and the run that :meth:`backward` goes on with."""
+        run = self.plan.core.start()
+        y = run.section(0, dict(enumerate(xs)))[0]
         bump(self.counters)
-        return y
+        return y, run
 
-    def backward(self, dy: np.ndarray, accumulate: bool) -> Any:
-        results = iter(self.plan.core.run(1, {len(self.shapes): dy}).items())
+    def backward(self, run: Any, dy: np.ndarray, accumulate: bool) -> Any:
+        results = iter(run.section(1, {len(self.shapes): dy}).items())
         grads = [next(results)[1] if has else None for has in self.has]
         count = len(self.shapes)
         for p, g in zip(self.parameters, grads[count:], strict=True):
@@ -109,10 +117,82 @@ class Inference:
     def __init__(self, module: Module, shapes: Sequence[tuple[int, ...]], layout: str) -> None:
         trace = Trace(module)
         y = _single_result(module, module(*[trace.input(s) for s in shapes]))
-        self.plan = Plan(_core.Plan(trace.graph, [y.id], [], layout), trace)
+        self.plan = Plan(_core.Plan(trace.graph, [y.id], layout), trace)
 
-    def forward(self, xs: Sequence[np.ndarray]) -> np.ndarray:
-        return self.plan.core.run(0, dict(enumerate(xs)))[0]
+    def forward(self, xs: Sequence[np.ndarray]) -> tuple[np.ndarray, None]:
+        return self.plan.core.run(dict(enumerate(xs)))[0], None
+
+
+class Probe:
+    """Named values of an inference, and the gradients of one of them, without any parameter's."""
+
+    def __init__(
+        self, module: Module, shape: tuple[int, ...], values: Sequence[str], of: str, wrt: Sequence[str]
+    ) -> None:
+        trace = Trace(module)
+        x = trace.input(shape)
+        y = _single_result(module, module(x))
+        named = _named_values(trace, x, y)
+        wanted = [_value_named(named, name) for name in values]
+        self.of_shape: tuple[int, ...] = ()
+        if wrt:
+            target = _value_named(named, of)
+            seed = trace.input(trace.graph.shape(target), name="seed")
+            self.of_shape = seed.shape
+            ids = [_value_named(named, name) for name in wrt]
+            for name, g in zip(wrt, trace.graph.backward(target, seed.id, ids), strict=True):
+                if g is None:
+                    raise ValueError(f"{of or 'the result'} does not depend on {name!r}")
+                wanted.append(g)
+        self.core = _core.Plan(trace.graph, wanted)
+        self.count = len(values)
+
+    def run(self, x: np.ndarray, seed: Any) -> list[np.ndarray]:
+        inputs = {0: x}
+        if self.of_shape:
+            inputs[1] = self._seed(seed)
+        results = self.core.run(inputs)
+        return [results[i] for i in range(len(results))]
+
+    def _seed(self, seed: Any) -> np.ndarray:
+        shape = self.of_shape
+        if seed is None:
+            return np.ones(shape, np.float32)
+        array = np.asarray(seed)
+        if array.dtype.kind not in "iuf" or isinstance(seed, bool):
+            raise TypeError(f"seed: expected an array of numbers, a column or None, got {seed!r:.80}")
+        if isinstance(seed, (int, np.integer)):
+            if len(shape) != 2 or not 0 <= seed < shape[1]:
+                raise ValueError(f"seed: no column {seed} in a value of shape {shape_text(shape)}")
+            array = np.zeros(shape, np.float32)
+            array[:, seed] = 1
+            return array
+        array = np.ascontiguousarray(array, np.float32)
+        if array.shape != shape:
+            raise ValueError(f"seed: expected shape {shape_text(shape)}, got {shape_text(array.shape)}")
+        return array
+
+
+def _named_values(trace: Trace, x: Value, y: Value) -> dict[str, list[int]]:
+    """Value ids by the paths of the modules that put them out."""
+    named: dict[str, list[int]] = {}
+    for call in trace.calls:
+        named.setdefault(call.path, []).append(call.output)
+    named.setdefault("input", [x.id])  # a part of that name comes first
+    named[""] = [y.id]
+    return named
+
+
+def _value_named(named: dict[str, list[int]], name: str) -> int:
+    if name in named and len(named[name]) == 1:
+        return named[name][0]
+    path, _, number = name.rpartition(":")
+    if path in named and number.isdecimal() and int(number) < len(named[path]):
+        return named[path][int(number)]
+    if name in named:
+        raise ValueError(f"{name!r} is called {len(named[name])} times: ask for '{name}:0', '{name}:1', ...")
+    near = difflib.get_close_matches(name, named, 3, 0.5) or sorted(named)[:8]
+    raise ValueError(f"no part named {name!r}; there are {', '.join(map(repr, near))}")
 
 
 def _single_result(module: Module, y: Any) -> Value:
@@ -129,14 +209,16 @@ class Runner:
     def __init__(self, module: Module) -> None:
         self.module = module
         self._cache = _Cache()
-        self._seen = -1
-        self._key: tuple[Any, ...] = ()
-        self._last: ForwardBackward | None = None
+        self._keys: dict[Any, tuple[int, tuple[Any, ...]]] = {}  # by the thread's mode
+        # Each thread goes on backward from its own forward pass: .last is the plan and its run.
+        self._here = threading.local()
 
     def key(self) -> tuple[Any, ...]:
-        if self._seen != _state.structure():
-            self._key, self._seen = _structure(self.module), _state.structure()
-        return (self._key, _machine())
+        seen, key = self._keys.get(_state.current_mode(), (-1, ()))
+        if seen != _state.structure():
+            seen, key = _state.structure(), _structure(self.module)
+            self._keys[_state.current_mode()] = seen, key
+        return (key, _machine())
 
     def _plan_for(self, shapes: tuple[tuple[int, ...], ...], training: bool, layout: str) -> Any:
         kind = ForwardBackward if training else Inference
@@ -156,27 +238,40 @@ class Runner:
         who = type(self.module).__name__
         arrays = [check_input(who, x) for x in xs]
         plan = self._plan_for(tuple(a.shape for a in arrays), self.module.training, "auto")
-        if self._last is not None and self._last is not plan:
-            self._last.plan.core.drop_forward()
-        self._last = plan if isinstance(plan, ForwardBackward) else None
-        return plan.forward(arrays)
+        self._here.last = None  # its memory is free for this pass
+        y, run = plan.forward(arrays)
+        self._here.last = None if run is None else (plan, run)
+        return y
 
     def backward(self, dy: Any, accumulate: bool) -> Any:
         who = f"{type(self.module).__name__}.backward"
-        if self._last is None or not self._last.plan.core.holds_forward:
+        last = getattr(self._here, "last", None)
+        if last is None or last[1].done:
             mode = (
                 ""
                 if self.module.training
                 else " in training mode: eval mode keeps nothing for the backward pass"
             )
             raise ValueError(f"{who}: call the module on an input first{mode}")
+        plan, run = last
         _arguments.check_arrays(who, dy=dy)
-        if dy.shape != self._last.result_shape:
+        if dy.shape != plan.result_shape:
             raise ValueError(
-                f"{who}: expected the gradient of a result of shape {shape_text(self._last.result_shape)}, "
+                f"{who}: expected the gradient of a result of shape {shape_text(plan.result_shape)}, "
                 f"got {shape_text(dy.shape)}"
             )
-        return self._last.backward(dy, accumulate)
+        return plan.backward(run, dy, accumulate)
+
+    def probe(
+        self, x: Any, values: Sequence[str], seed: Any, of: str, wrt: Sequence[str]
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Values by name, and the gradients of sum(seed * value named ``of``) by name, in inference."""
+        x = check_input(type(self.module).__name__, x)
+        with self.module.in_mode(False):
+            key = ("probe", x.shape, tuple(values), of, tuple(wrt), self.key())
+            probe = self._cache.get(key, lambda: Probe(self.module, x.shape, values, of, wrt))
+            results = probe.run(x, seed)
+        return dict(zip(values, results, strict=False)), dict(zip(wrt, results[len(values) :], strict=True))
 
 
 class TrainingStep:
@@ -217,8 +312,11 @@ class TrainingStep:
     def _training(self, shape: tuple[int, ...]) -> Any:
         if not self.model.training:
             self.model.train()
-        key = ("train", shape, self._runner.key(), self.optimizer.key(), self.loss.reduction)
+        key = ("train", shape, self._runner.key(), self.optimizer.key(), *self._loss_key())
         return self._cache.get(key, lambda: self._make_training(shape))
+
+    def _loss_key(self) -> tuple[Any, ...]:
+        return id(self.loss), self.loss.reduction, self.layout
 
     def _make_training(self, shape: tuple[int, ...]) -> Any:
         trace = Trace(self.model)
@@ -228,17 +326,17 @@ class TrainingStep:
         parameters = [p for p in self.optimizer.parameters if p.requires_grad]
         gradients = trace.graph.backward(loss.id, None, [trace.tensor(p) for p in parameters])
         self.optimizer.record(trace, parameters, gradients)
-        core = _core.Plan(trace.graph, [loss.id, correct.id], [], self.layout)
-        return Plan(core, trace), logits.shape[-1], trace.counters
+        core = _core.Plan(trace.graph, [loss.id, correct.id], self.layout)
+        # What the key knows by its id stays alive with the plan.
+        return Plan(core, trace), logits.shape[-1], trace.counters, (self.optimizer, self.loss)
 
     def step(self, x: Any, y: Any) -> tuple[float, int]:
         """One step on a batch: x (N, C, H, W) float32, y (N,) integers. The loss before the update, and how many
         images the model had right."""
         x, y = self._check(x, y)
-        plan, classes, counters = self._training(x.shape)
+        plan, classes, counters, _ = self._training(x.shape)
         self._check_range(y, classes)
-        self.optimizer.begin_step()
-        out = plan.core.run(0, {0: x, 1: y})
+        out = plan.core.run({0: x, 1: y, 2: self.optimizer.hyper()})
         self.optimizer.end_step()
         bump(counters)
         return float(out[0][0]), int(out[1][0])
@@ -247,10 +345,10 @@ class TrainingStep:
         """Sum of the losses and number of right answers over a batch, as the model predicts (in eval mode)."""
         x, y = self._check(x, y)
         with self.model.in_mode(False):
-            key = ("evaluate", x.shape, self._runner.key())
-            plan, classes = self._cache.get(key, lambda: self._make_evaluation(x.shape))
+            key = ("evaluate", x.shape, self._runner.key(), *self._loss_key())
+            plan, classes, _ = self._cache.get(key, lambda: self._make_evaluation(x.shape))
         self._check_range(y, classes)
-        out = plan.core.run(0, {0: x, 1: y})
+        out = plan.core.run({0: x, 1: y})
         return float(out[0][0]), int(out[1][0])
 
     def _make_evaluation(self, shape: tuple[int, ...]) -> Any:
@@ -258,7 +356,11 @@ class TrainingStep:
         x, labels = trace.input(shape), trace.input(shape[:1], "int64", "labels")
         logits = _single_result(self.model, self.model(x))
         loss, correct = self.loss.record(logits, labels, "sum")
-        return Plan(_core.Plan(trace.graph, [loss.id, correct.id], [], self.layout), trace), logits.shape[-1]
+        return (
+            Plan(_core.Plan(trace.graph, [loss.id, correct.id], self.layout), trace),
+            logits.shape[-1],
+            self.loss,
+        )
 
 
 def first_non_finite(model: Module, x: np.ndarray) -> str | None:
@@ -268,8 +370,8 @@ def first_non_finite(model: Module, x: np.ndarray) -> str | None:
     """
     trace = Trace(model)
     _single_result(model, model(trace.input(x.shape)))
-    core = _core.Plan(trace.graph, [call.output for call in trace.calls], [], "nhwc")
-    results = core.run(0, {0: np.ascontiguousarray(x, np.float32)})
+    core = _core.Plan(trace.graph, [call.output for call in trace.calls], "nhwc")
+    results = core.run({0: np.ascontiguousarray(x, np.float32)})
     for i, call in enumerate(trace.calls):
         path, module = call.path, call.module
         if np.isfinite(results[i]).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,16 @@ def _positive(layer: str, **values: Any) -> None:
             raise ValueError(f"{layer}: expected {name} to be a positive integer, got {v!r}")
 
 
-class Conv2d(Module):
+class Layer(Module):
+    """Base of the library's layers: what the constructor was given is kept under the same names."""
+
+    def config(self) -> dict[str, Any]:
+        made_by = next(c for c in type(self).__mro__ if c.__module__ == __name__)  # a subclass has its own
+        options = {name: getattr(self, name) for name in inspect.signature(made_by).parameters}
+        return {k: v is not None if k == "bias" else v for k, v in options.items()}
+
+
+class Conv2d(Layer):
     """Two-dimensional convolution: (N, in_channels, H, W) -> (N, out_channels, OH, OW).
 
     Parameters
@@ -89,36 +99,17 @@ class Conv2d(Module):
     def forward(self, x: Any) -> Any:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "bias": self.bias is not None,
-            "init": self.init,
-        }
 
-
-class _Pool2d(Module):
-    def __init__(self, kernel_size: Pair, stride: Pair | None, padding: Pair, ceil_mode: bool) -> None:
+class _Pool2d(Layer):
+    def __init__(
+        self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         self.kernel_size = _pair(name, "kernel_size", kernel_size)
         self.stride = _pair(name, "stride", self.kernel_size if stride is None else stride)
         self.padding = _pair(name, "padding", padding, least=0)
         self.ceil_mode = bool(ceil_mode)
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "ceil_mode": self.ceil_mode,
-        }
 
 
 class MaxPool2d(_Pool2d):
@@ -131,11 +122,6 @@ class MaxPool2d(_Pool2d):
     ceil_mode : bool
         Also use windows that reach over the end.
     """
-
-    def __init__(
-        self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode)
 
     def forward(self, x: Any) -> Any:
         return F.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode)
@@ -168,11 +154,8 @@ class AvgPool2d(_Pool2d):
             x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
         )
 
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "count_include_pad": self.count_include_pad}
 
-
-class AdaptiveAvgPool2d(Module):
+class AdaptiveAvgPool2d(Layer):
     """Mean pooling to a given output size, whatever the input's; 1 is the mean of each whole plane."""
 
     def __init__(self, output_size: Pair) -> None:
@@ -186,11 +169,8 @@ class AdaptiveAvgPool2d(Module):
             else F.adaptive_avg_pool2d(x, self.output_size)
         )
 
-    def config(self) -> dict[str, Any]:
-        return {"output_size": self.output_size}
 
-
-class BatchNorm2d(Module):
+class BatchNorm2d(Layer):
     """Batch normalisation per channel: by the batch's statistics in training, by the running ones in eval mode.
 
     Parameters
@@ -233,49 +213,58 @@ class BatchNorm2d(Module):
             self.eps,
         )
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "num_features": self.num_features,
-            "eps": self.eps,
-            "momentum": self.momentum,
-            "affine": self.weight is not None,
-        }
+    @property
+    def affine(self) -> bool:
+        return self.weight is not None
 
 
-class _Plain(Module):
-    def config(self) -> dict[str, Any]:
-        return {}
-
-
-class ReLU(_Plain):
+class ReLU(Layer):
     """max(x, 0)."""
 
     def forward(self, x: Any) -> Any:
         return F.relu(x)
 
 
-class Tanh(_Plain):
+class LeakyReLU(Layer):
+    """x where it is positive, else ``negative_slope * x``."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        self.negative_slope = float(negative_slope)
+
+    def forward(self, x: Any) -> Any:
+        return F.leaky_relu(x, self.negative_slope)
+
+
+class SiLU(Layer):
+    """x / (1 + exp(-x))."""
+
+    def forward(self, x: Any) -> Any:
+        return F.silu(x)
+
+
+class Tanh(Layer):
     """Hyperbolic tangent."""
 
     def forward(self, x: Any) -> Any:
         return F.tanh(x)
 
 
-class Sigmoid(_Plain):
+class Sigmoid(Layer):
     """1 / (1 + exp(-x))."""
 
     def forward(self, x: Any) -> Any:
         return F.sigmoid(x)
 
 
-class Flatten(_Plain):
+class Flatten(Layer):
     """(N, C, H, W) -> (N, C * H * W), in that order."""
 
     def forward(self, x: Any) -> Any:
         return F.flatten(x)
 
 
-class Linear(Module):
+class Linear(Layer):
     """Fully connected: (N, in_features) -> (N, out_features), ``y = x weight^T + bias``.
 
     Parameters
@@ -301,11 +290,3 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Any:
         return F.linear(x, self.weight, self.bias)
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "in_features": self.in_features,
-            "out_features": self.out_features,
-            "bias": self.bias is not None,
-            "init": self.init,
-        }

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
-from fastcnn.nn.parameter import Buffer, Parameter, shape_text
+from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Value
 
 M = TypeVar("M", bound="Module")
+
+
+def _names(names: Any) -> list[str]:
+    if isinstance(names, str):  # one name, not its letters
+        return [names]
+    if any(not isinstance(name, str) for name in names):
+        raise TypeError(f"expected names of parts, got {names!r:.80}")
+    return list(names)
 
 
 class Module:
@@ -153,20 +162,16 @@ class Module:
         """Inference behaviour; the same as ``train(False)``."""
         return self.train(False)
 
-    @contextlib.contextmanager
-    def in_mode(self, training: bool) -> Iterator[None]:
-        """Training or inference behaviour for a while; afterwards each part is in its own mode again."""
-        before = [(m, m.training) for m in self.modules()]
-        if all(mode == training for _, mode in before):
-            yield
-            return
-        self.train(training)
-        try:
-            yield
-        finally:
-            for m, mode in before:
-                m.__dict__["training"] = mode
-            _state.structure_changed()
+    @property
+    def training(self) -> bool:
+        """Whether batch statistics and the like are used; see :meth:`train` and :meth:`in_mode`."""
+        mode = _state.current_mode()
+        own: bool = self.__dict__["training"]
+        return own if mode is None else mode
+
+    def in_mode(self, training: bool) -> contextlib.AbstractContextManager[None]:
+        """Training or inference behaviour for a while, in this thread; each part's own mode stays as it is."""
+        return _state.mode(training)
 
     def requires_grad_(self: M, value: bool = True) -> M:
         """Freeze (False) or unfreeze all parameters."""
@@ -202,6 +207,52 @@ class Module:
             The module was not called before, was called in eval mode, or ``dy`` has another shape than the result.
         """
         return self.runner().backward(dy, accumulate)
+
+    def features_at(self, x: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """What named parts put out on x (N, C, H, W), in inference, by name.
+
+        names : sequence of str
+            Paths of modules ("layer3.1.conv2"); "" is the result, "input" the input. A part that is called
+            several times has ":0", ":1", ... behind its name.
+
+        Raises
+        ------
+        ValueError
+            There is no such part, or it is called several times.
+
+        Examples
+        --------
+        >>> import numpy as np, fastcnn
+        >>> net = fastcnn.models.create("lenet5")
+        >>> net.features_at(np.zeros((2, 1, 28, 28), np.float32), ["0", "3"])["3"].shape
+        (2, 16, 10, 10)
+        """
+        return self.runner().probe(x, _names(names), None, "", [])[0]
+
+    def gradients_at(
+        self, x: np.ndarray, names: Sequence[str] = ("input",), *, of: str = "", seed: Any = None
+    ) -> dict[str, np.ndarray]:
+        """Gradients of a scalar with respect to named values, in inference; the model is not touched.
+
+        The scalar is ``sum(seed * value)`` of the value named ``of`` (names as in :meth:`features_at`; "": the
+        result). ``seed`` is an array of its shape; an integer k takes column k, the score of class k, of every
+        row; None takes the sum of all.
+
+        Raises
+        ------
+        ValueError
+            There is no such part, the seed has another shape, or the scalar does not depend on a value.
+
+        Examples
+        --------
+        >>> import numpy as np, fastcnn
+        >>> net = fastcnn.models.create("lenet5")
+        >>> net.gradients_at(np.zeros((2, 1, 28, 28), np.float32), seed=3)["input"].shape
+        (2, 1, 28, 28)
+
+        Source: Simonyan et al. 2014 (saliency).
+        """
+        return self.runner().probe(x, [], seed, of, _names(names))[1]
 
     def runner(self) -> Any:
         """The object that traces this module and keeps its plans."""

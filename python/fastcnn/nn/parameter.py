@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn import _core
+from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) if shape else "scalar"
 
 
 class _Held:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.nn.parameter import shape_text
+from fastcnn.functional._arguments import shape_text
 from fastcnn.nn.tracing import Trace
-from fastcnn.plan import _table
+from fastcnn.plan import aligned
 
 if TYPE_CHECKING:
     from fastcnn.nn.module import Module
@@ -60,7 +60,7 @@ def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
     ]
     total, cost = model.parameter_count(), int(sum(macs.values()))
     text = "\n".join(
-        [*_table(cells, right=2), f"input {shape_text(shape)}: {total:,} parameters, {cost:,} multiply-adds"]
+        [*aligned(cells, right=2), f"input {shape_text(shape)}: {total:,} parameters, {cost:,} multiply-adds"]
     )
     out = Summary(text)
     out.rows, out.parameters, out.macs = rows, total, cost

@@ -83,7 +83,7 @@ class Trace:
         self.root = root
         self.graph = _core.Graph()
         self.calls: list[Call] = []  # in order of return
-        self.input_list: list[tuple[str, tuple[int, ...], str]] = []
+        self.input_list: list[tuple[str, tuple[int, ...], str, bool]] = []  # name, shape, dtype, batched
         self.counters: list[Buffer] = []  # to be raised by one with every training step
         self.held: dict[int, Any] = {}  # by value id: the parameter or buffer; the core tensor of a constant
         self._tensors: dict[int, int] = {}
@@ -100,7 +100,7 @@ class Trace:
     ) -> Value:
         if not self.input_list:
             self.root.__dict__["last_input_shape"] = tuple(shape[1:])
-        self.input_list.append((name, tuple(shape), dtype))
+        self.input_list.append((name, tuple(shape), dtype, batched))
         return Value(self, self.graph.input(list(shape), dtype, batched, name))
 
     def tensor(self, held: Any, name: str = "") -> int:
@@ -116,6 +116,10 @@ class Trace:
             value = self._tensors[key] = self.graph.tensor(tensor, name)
             self.held[value] = held if isinstance(held, (Parameter, Buffer)) else tensor
         return self._tensors[key]
+
+    def alive(self) -> list[Any]:
+        """Everything that the recording was made of."""
+        return [*self.held.values(), *self.root.modules()]
 
     def call(self, module: Module, inputs: Sequence[Any]) -> Any:
         """What ``module.forward`` returns; what it records bears the module's path."""

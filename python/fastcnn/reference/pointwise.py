@@ -1,9 +1,13 @@
-"""Activations and softmax. Derivatives are written in terms of the output y, which is what a network keeps.
+"""Activations and softmax. Derivatives are written in terms of the output y, which is what a network keeps, or
+of the input x where y does not tell.
 
-Sources: tanh and sigmoid: LeCun et al. 1998, appendix A; ReLU: Nair & Hinton 2010; softmax: Bridle 1990.
+Sources: tanh and sigmoid: LeCun et al. 1998, appendix A; ReLU: Nair & Hinton 2010; leaky ReLU: Maas et al. 2013;
+SiLU: Elfwing et al. 2018; softmax: Bridle 1990.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,12 +24,12 @@ def relu(x: Array) -> Array:
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
-    """dy where y > 0, else 0: the slope at 0 is taken as 0.
+    """0 where y <= 0, else dy: the slope at 0 is taken as 0, and dy passes where y is NaN.
 
     >>> relu_backward(np.array([5.0, 5.0]), np.array([0.0, 2.0]))
     array([0., 5.])
     """
-    return np.where(np.asarray(y) > 0, np.asarray(dy, np.float64), 0.0)
+    return np.where(np.asarray(y) <= 0, 0.0, np.asarray(dy, np.float64))
 
 
 def tanh(x: Array) -> Array:
@@ -63,6 +67,57 @@ def sigmoid_backward(dy: Array, y: Array) -> Array:
     """
     y = np.asarray(y, np.float64)
     return np.asarray(dy, np.float64) * y * (1 - y)
+
+
+def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+    """x where it is positive, else ``negative_slope * x``.
+
+    >>> leaky_relu(np.array([-2.0, 2.0]), 0.25)
+    array([-0.5,  2. ])
+    """
+    x = np.asarray(x, np.float64)
+    return np.where(x > 0, x, negative_slope * x)
+
+
+def leaky_relu_backward(dy: Array, x: Array, negative_slope: float = 0.01) -> Array:
+    """dy where x > 0, else ``negative_slope * dy``.
+
+    >>> leaky_relu_backward(np.array([4.0, 4.0]), np.array([0.0, 2.0]), 0.25)
+    array([1., 4.])
+    """
+    dy = np.asarray(dy, np.float64)
+    return np.where(np.asarray(x) > 0, dy, negative_slope * dy)
+
+
+def silu(x: Array) -> Array:
+    """``x / (1 + e^-x)``, with its limit 0 at minus infinity.
+
+    >>> silu(np.array([0.0, -np.inf]))
+    array([ 0., -0.])
+    """
+    x = np.maximum(np.asarray(x, np.float64), -1e3)
+    return x * sigmoid(x)
+
+
+def silu_backward(dy: Array, x: Array) -> Array:
+    """``dy * s * (1 + x * (1 - s))`` with s = sigmoid(x).
+
+    >>> silu_backward(np.array([4.0]), np.array([0.0]))
+    array([2.])
+    """
+    x = np.clip(np.asarray(x, np.float64), -1e3, 1e3)
+    s = sigmoid(x)
+    return np.asarray(dy, np.float64) * s * (1 + x * (1 - s))
+
+
+# The elementwise functions of the core by name: value of (x, **parameters), gradient of (dy, x or y, **parameters).
+FUNCTIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
+    "relu": (relu, relu_backward),
+    "tanh": (tanh, tanh_backward),
+    "sigmoid": (sigmoid, sigmoid_backward),
+    "leaky_relu": (leaky_relu, leaky_relu_backward),
+    "silu": (silu, silu_backward),
+}
 
 
 def softmax(x: Array) -> Array:

@@ -6,6 +6,7 @@ windows: Krizhevsky et al. 2012, section 3.4; global average: Lin et al. 2014, "
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +14,9 @@ import numpy.typing as npt
 
 from .geometry import Array, Ints, Padding, output_size, padding4, pair
 
-Window = tuple[int, int, slice, slice]
+Window = tuple[
+    int, int, slice, slice, int
+]  # row and column of the output, rows and columns of the image, divisor
 
 
 def max_pool2d(
@@ -32,7 +35,7 @@ def max_pool2d(
     n, c, _, w = x.shape
     out, windows = _windows(x.shape[2:], kernel_size, stride, padding, ceil_mode)
     y, index = np.zeros((n, c, *out)), np.zeros((n, c, *out), np.int64)
-    for p, q, rows, cols in windows:
+    for p, q, rows, cols, _ in windows:
         window = x[:, :, rows, cols].reshape(n, c, (rows.stop - rows.start) * (cols.stop - cols.start))
         at = window.argmax(axis=2)  # NumPy's argmax, too, takes the first maximum and the first NaN
         y[:, :, p, q] = window.max(axis=2)
@@ -80,13 +83,8 @@ def avg_pool2d(
     >>> avg_pool2d(np.array([[[[1.0, 3.0], [2.0, 0.0]]]]), 2).item()
     1.5
     """
-    x = np.asarray(x, np.float64)
-    out, windows = _windows(x.shape[2:], kernel_size, stride, padding, ceil_mode)
-    count = _counts(x.shape[2:], out, kernel_size, stride, padding, count_include_pad)
-    y = np.zeros((*x.shape[:2], *out))
-    for p, q, rows, cols in windows:
-        y[:, :, p, q] = x[:, :, rows, cols].sum(axis=(2, 3)) / count[p, q]
-    return y
+    size = x.shape[2:]
+    return _means(x, *_windows(size, kernel_size, stride, padding, ceil_mode, count_include_pad))
 
 
 def avg_pool2d_backward(
@@ -104,13 +102,9 @@ def avg_pool2d_backward(
     array([[[[1., 1.],
              [1., 1.]]]])
     """
-    dy = np.asarray(dy, np.float64)
-    out, windows = _windows(input_shape[2:], kernel_size, stride, padding, ceil_mode)
-    count = _counts(input_shape[2:], out, kernel_size, stride, padding, count_include_pad)
-    dx = np.zeros(input_shape)
-    for p, q, rows, cols in windows:
-        dx[:, :, rows, cols] += dy[:, :, p, q, None, None] / count[p, q]
-    return dx
+    size = input_shape[2:]
+    _, windows = _windows(size, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    return _spread(dy, input_shape, windows)
 
 
 def adaptive_avg_pool2d(x: Array, output_size: Ints) -> Array:
@@ -119,12 +113,8 @@ def adaptive_avg_pool2d(x: Array, output_size: Ints) -> Array:
     >>> adaptive_avg_pool2d(np.arange(5.0).reshape(1, 1, 1, 5), (1, 2))
     array([[[[1., 3.]]]])
     """
-    x = np.asarray(x, np.float64)
     out = pair(output_size)
-    y = np.zeros((*x.shape[:2], *out))
-    for p, q, rows, cols in _adaptive_windows(x.shape[2:], out):
-        y[:, :, p, q] = x[:, :, rows, cols].mean(axis=(2, 3))
-    return y
+    return _means(x, out, _adaptive_windows(x.shape[2:], out))
 
 
 def adaptive_avg_pool2d_backward(dy: Array, input_shape: tuple[int, int, int, int]) -> Array:
@@ -133,12 +123,7 @@ def adaptive_avg_pool2d_backward(dy: Array, input_shape: tuple[int, int, int, in
     >>> adaptive_avg_pool2d_backward(np.array([[[[3.0, 6.0]]]]), (1, 1, 1, 5))
     array([[[[1., 1., 3., 2., 2.]]]])
     """
-    dy = np.asarray(dy, np.float64)
-    dx = np.zeros(input_shape)
-    for p, q, rows, cols in _adaptive_windows(input_shape[2:], dy.shape[2:]):
-        count = (rows.stop - rows.start) * (cols.stop - cols.start)
-        dx[:, :, rows, cols] += dy[:, :, p, q, None, None] / count
-    return dx
+    return _spread(dy, input_shape, _adaptive_windows(input_shape[2:], dy.shape[2:]))
 
 
 def global_avg_pool2d(x: Array) -> Array:
@@ -159,56 +144,56 @@ def global_avg_pool2d_backward(dy: Array, input_shape: tuple[int, int, int, int]
     return np.zeros(input_shape) + np.asarray(dy, np.float64) / (input_shape[2] * input_shape[3])
 
 
-def _geometry(
-    size: tuple[int, int], kernel_size: Ints, stride: Ints | None, padding: Padding
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
-    kernel = pair(kernel_size)
-    s = kernel if stride is None else pair(stride)
-    return kernel, s, padding4(padding, size, kernel, s)
+def _means(x: Array, out: tuple[int, ...], windows: Iterator[Window]) -> Array:
+    """The sum of each window over its divisor."""
+    x = np.asarray(x, np.float64)
+    y = np.zeros((*x.shape[:2], *out))
+    for p, q, rows, cols, divisor in windows:
+        y[:, :, p, q] = x[:, :, rows, cols].sum(axis=(2, 3)) / divisor
+    return y
+
+
+def _spread(dy: Array, input_shape: tuple[int, ...], windows: Iterator[Window]) -> Array:
+    """The gradient of :func:`_means`."""
+    dy, dx = np.asarray(dy, np.float64), np.zeros(input_shape)
+    for p, q, rows, cols, divisor in windows:
+        dx[:, :, rows, cols] += dy[:, :, p, q, None, None] / divisor
+    return dx
 
 
 def _windows(
-    size: tuple[int, int], kernel_size: Ints, stride: Ints | None, padding: Padding, ceil_mode: bool
-) -> tuple[tuple[int, int], Iterator[Window]]:
-    """The output's height and width, and each window (p, q, rows, columns) cut to the image."""
-    (kh, kw), (sh, sw), (top, left, bottom, right) = _geometry(size, kernel_size, stride, padding)
-    oh = output_size(size[0], kh, sh, top, bottom, ceil_mode=ceil_mode)
-    ow = output_size(size[1], kw, sw, left, right, ceil_mode=ceil_mode)
-
-    def cut(p: int, k: int, s: int, before: int, n: int) -> slice:
-        return slice(max(p * s - before, 0), min(p * s - before + k, n))
-
-    windows = (
-        (p, q, cut(p, kh, sh, top, size[0]), cut(q, kw, sw, left, size[1]))
-        for p in range(oh)
-        for q in range(ow)
-    )
-    return (oh, ow), windows
-
-
-def _counts(
-    size: tuple[int, int],
-    out: tuple[int, int],
+    size: tuple[int, ...],
     kernel_size: Ints,
     stride: Ints | None,
     padding: Padding,
-    count_include_pad: bool,
-) -> npt.NDArray[np.int64]:
-    """The divisor of each window: its rows times its columns, with or without those of the padding."""
-    kernel, s, (top, left, bottom, right) = _geometry(size, kernel_size, stride, padding)
+    ceil_mode: bool,
+    count_include_pad: bool = False,
+) -> tuple[tuple[int, int], Iterator[Window]]:
+    """The output's height and width, and each window cut to the image; its divisor is its rows times its columns,
+    with or without those of the padding."""
+    kernel = pair(kernel_size)
+    steps = kernel if stride is None else pair(stride)
+    pads = padding4(padding, (size[0], size[1]), kernel, steps)
     sides = []
-    for n, o, k, step, before, after in zip(size, out, kernel, s, (top, left), (bottom, right), strict=True):
-        begin = np.arange(o) * step - before
-        end = np.minimum(begin + k, n + after)
-        if not count_include_pad:
-            begin, end = np.maximum(begin, 0), np.minimum(end, n)
-        sides.append(end - begin)
-    return np.outer(sides[0], sides[1])
+    for n, k, step, before, after in zip(size, kernel, steps, pads[:2], pads[2:], strict=True):
+        side = []
+        for p in range(output_size(n, k, step, before, after, ceil_mode=ceil_mode)):
+            begin = p * step - before
+            cut = slice(max(begin, 0), min(begin + k, n))
+            padded = min(begin + k, n + after) - begin
+            side.append((cut, padded if count_include_pad else cut.stop - cut.start))
+        sides.append(side)
+    return (len(sides[0]), len(sides[1])), _crossed(*sides)
 
 
 def _adaptive_windows(size: tuple[int, ...], out: tuple[int, ...]) -> Iterator[Window]:
-    for p in range(out[0]):
-        for q in range(out[1]):
-            rows = slice(p * size[0] // out[0], -(-(p + 1) * size[0] // out[0]))
-            cols = slice(q * size[1] // out[1], -(-(q + 1) * size[1] // out[1]))
-            yield p, q, rows, cols
+    cuts = (
+        [slice(p * n // o, -(-(p + 1) * n // o)) for p in range(o)] for n, o in zip(size, out, strict=True)
+    )
+    return _crossed(*([(cut, cut.stop - cut.start) for cut in side] for side in cuts))
+
+
+def _crossed(rows: list[tuple[slice, int]], cols: list[tuple[slice, int]]) -> Iterator[Window]:
+    """Windows from their sides: each a part of the image and how many elements it counts."""
+    for (p, (r, high)), (q, (c, wide)) in itertools.product(enumerate(rows), enumerate(cols)):
+        yield p, q, r, c, high * wide

@@ -4,13 +4,4 @@ from fastcnn.train.history import EpochRecord, Evaluation, History
 from fastcnn.train.schedule import SCHEDULES, constant, cosine, steps
 from fastcnn.train.trainer import Trainer
 
-__all__ = [
-    "SCHEDULES",
-    "EpochRecord",
-    "Evaluation",
-    "History",
-    "Trainer",
-    "constant",
-    "cosine",
-    "steps",
-]
+__all__ = ["SCHEDULES", "EpochRecord", "Evaluation", "History", "Trainer", "constant", "cosine", "steps"]

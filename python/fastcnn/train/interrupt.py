@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 __all__ = ["StopRequest"]
@@ -27,9 +27,7 @@ class StopRequest:
             self._installed = True
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._installed:  # None: a handler that Python did not set and cannot put back
             signal.signal(signal.SIGINT, signal.SIG_DFL if self._before is None else self._before)
             self._installed = False

@@ -3,10 +3,10 @@
 // class.
 #include "kernels/generic/loss/loss.h"
 
+#include "kernels/generic/lanes.h"
 #include "kernels/generic/math.h"
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 namespace {
 
 IVec lane_index() {
@@ -17,38 +17,28 @@ IVec lane_index() {
   return v;
 }
 
-struct Row {  // one sample's logits, in vectors with a tail
-  const float* x;
-  std::int64_t classes;
+// v in the first n lanes, `other` past them.
+template <class N>
+FASTCNN_INLINE Vec filled(Vec v, N n, IVec lane, Vec other) {
+  return n == kWidth ? v : select(lane < (int)n, v, other);
+}
 
-  template <class F>
-  FASTCNN_INLINE void each(F&& f) const {  // f(offset, vector, lanes)
-    std::int64_t c = 0;
-    for (; c + kWidth <= classes; c += kWidth) f(c, load(x + c), kWidth);
-    if (c < classes) f(c, load_n(x + c, (int)(classes - c)), (int)(classes - c));
-  }
-};
-
-float row_max(const Row& row, IVec lane) {
-  Vec m = broadcast(-__builtin_inff());
-  const Vec lowest = m;
-  row.each([&](std::int64_t, Vec v, int n) { m = vmax(m, n == kWidth ? v : select(lane < n, v, lowest)); });
+float row_max(const float* x, std::int64_t classes, IVec lane) {
+  const Vec lowest = broadcast(-__builtin_inff());
+  Vec m = lowest;
+  for_lanes(classes,
+            [&](std::int64_t c, auto n) { m = vmax(m, filled(load_first(x + c, n), n, lane, lowest)); });
   return reduce_max(m);
 }
 
 // exp(x - m) to e (if not null); returns the sum.
-float row_exp(const Row& row, float m, float* e, IVec lane) {
+float row_exp(const float* x, std::int64_t classes, float m, float* e, IVec lane) {
   Vec sum = zero();
   const Vec shift = broadcast(m);
-  row.each([&](std::int64_t c, Vec v, int n) {
-    const Vec t = vexp(v - shift);
-    if (n == kWidth) {
-      sum += t;
-      if (e) store(e + c, t);
-    } else {
-      sum += select(lane < n, t, zero());
-      if (e) store_n(e + c, t, n);
-    }
+  for_lanes(classes, [&](std::int64_t c, auto n) {
+    const Vec t = vexp(load_first(x + c, n) - shift);
+    sum += filled(t, n, lane, zero());
+    if (e) store_first(e + c, t, n);
   });
   return reduce_add(sum);
 }
@@ -61,9 +51,7 @@ float log_of(float x) {
 
 void scale_row(float* y, std::int64_t n, float factor) {
   const Vec f = broadcast(factor);
-  std::int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) store(y + i, load(y + i) * f);
-  if (i < n) store_n(y + i, load_n(y + i, (int)(n - i)) * f, (int)(n - i));
+  for_lanes(n, [&](std::int64_t i, auto k) { store_first(y + i, load_first(y + i, k) * f, k); });
 }
 
 // A sum over many classes in two levels: one running sum would lose a digit by a thousand terms.
@@ -94,8 +82,7 @@ FASTCNN_INLINE Vec block_max(const float* x, std::int64_t classes, IVec* first) 
 void softmax_rows(const float* x, float* y, std::int64_t rows, std::int64_t classes) {
   const IVec lane = lane_index();
   for (std::int64_t r = 0; r < rows; ++r, x += classes, y += classes) {
-    const Row row{x, classes};
-    const float sum = row_exp(row, row_max(row, lane), y, lane);
+    const float sum = row_exp(x, classes, row_max(x, classes, lane), y, lane);
     scale_row(y, classes, 1.0f / sum);
   }
 }
@@ -117,16 +104,11 @@ void softmax_block(const float* x, float* y, std::int64_t classes) {
 void softmax_grad_rows(const float* dy, const float* y, float* dx, std::int64_t rows, std::int64_t classes) {
   for (std::int64_t r = 0; r < rows; ++r, dy += classes, y += classes, dx += classes) {
     Vec dot = zero();
-    const Row grad{dy, classes};
-    grad.each([&](std::int64_t c, Vec v, int n) {
-      dot = fma(v, n == kWidth ? load(y + c) : load_n(y + c, n), dot);
-    });
+    for_lanes(classes,
+              [&](std::int64_t c, auto n) { dot = fma(load_first(dy + c, n), load_first(y + c, n), dot); });
     const Vec mean = broadcast(reduce_add(dot));
-    grad.each([&](std::int64_t c, Vec v, int n) {
-      if (n == kWidth)
-        store(dx + c, load(y + c) * (v - mean));
-      else
-        store_n(dx + c, load_n(y + c, n) * (v - mean), n);
+    for_lanes(classes, [&](std::int64_t c, auto n) {
+      store_first(dx + c, load_first(y + c, n) * (load_first(dy + c, n) - mean), n);
     });
   }
 }
@@ -142,15 +124,15 @@ void softmax_grad_block(const float* dy, const float* y, float* dx, std::int64_t
 void cross_entropy_rows(CrossEntropyArgs& a) {
   const IVec lane = lane_index();
   for (std::int64_t s = 0; s < a.samples; ++s) {
-    const Row row{a.logits + s * a.classes, a.classes};
+    const float* const x = a.logits + s * a.classes;
     float* const d = a.dlogits ? a.dlogits + s * a.classes : nullptr;
-    const float m = row_max(row, lane), sum = row_exp(row, m, d, lane);
+    const float m = row_max(x, a.classes, lane), sum = row_exp(x, a.classes, m, d, lane);
     const std::int64_t label = a.labels[s];
     const bool known = label >= 0 && label < a.classes;
-    const float at_label = known ? row.x[label] : __builtin_nanf("");
+    const float at_label = known ? x[label] : __builtin_nanf("");
     a.loss += (double)log_of(sum) + ((double)m - (double)at_label);
     bool hit = known && at_label == m;
-    for (std::int64_t c = 0; hit && c < label; ++c) hit = row.x[c] != m;
+    for (std::int64_t c = 0; hit && c < label; ++c) hit = x[c] != m;
     a.correct += hit;
     if (!d) continue;
     scale_row(d, a.classes, 1.0f / sum);
@@ -167,7 +149,6 @@ void cross_entropy_block(CrossEntropyArgs& a) {
   }
   IVec label, first;
   __builtin_memcpy(&label, label_of, sizeof label);
-  const IVec keep = lane_index() < (std::int32_t)a.samples;
   const Vec m = block_max(a.logits, a.classes, &first), one = broadcast(1.0f);
   LongSum exps;
   Vec at_label = zero();
@@ -183,7 +164,7 @@ void cross_entropy_block(CrossEntropyArgs& a) {
     for (std::int64_t c = 0; c < a.classes; ++c) {
       float* const d = a.dlogits + c * kWidth;
       const Vec p = load(d) * factor, hot = select(label == (std::int32_t)c, one, zero());
-      store(d, bits(bits((p - hot) * scale) & keep));
+      store(d, (p - hot) * scale);
     }
   }
   float log_sum[kWidth], top[kWidth], own[kWidth];
@@ -199,5 +180,4 @@ void cross_entropy_block(CrossEntropyArgs& a) {
   }
 }
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

@@ -4,8 +4,7 @@
 #include "kernels/pointwise.h"
 #include "kernels/simd/simd.h"
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 
 void softmax_rows(const float* x, float* y, std::int64_t rows, std::int64_t classes);
 void softmax_block(const float* x, float* y, std::int64_t classes);
@@ -14,5 +13,4 @@ void softmax_grad_block(const float* dy, const float* y, float* dx, std::int64_t
 void cross_entropy_rows(CrossEntropyArgs& a);
 void cross_entropy_block(CrossEntropyArgs& a);
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

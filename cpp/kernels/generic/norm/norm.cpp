@@ -1,120 +1,137 @@
-// Batch norm: moments, normalisation with residual and activation, and both passes of the gradient.
+// Batch norm: moments, normalisation with residual and function, and both passes of the gradient.
 #include "kernels/norm.h"
 
-#include "kernels/generic/math.h"
-#include "kernels/simd/simd.h"
+#include "kernels/generic/functions.h"
+#include "kernels/generic/lanes.h"
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 namespace {
 
-struct Full {
-  FASTCNN_INLINE Vec get(const float* p) const { return load(p); }
-  template <bool kStream>
-  FASTCNN_INLINE void put(float* p, Vec v) const {
-    if constexpr (kStream)
-      stream(p, v);
-    else
-      store(p, v);
-  }
-};
+template <class F>
+constexpr bool kIdentity = false;
+template <>
+constexpr bool kIdentity<Identity> = true;
 
-struct Some {
-  int n;
-  FASTCNN_INLINE Vec get(const float* p) const { return load_n(p, n); }
-  template <bool kStream>
-  FASTCNN_INLINE void put(float* p, Vec v) const {
-    store_n(p, v, n);
-  }
-};
+template <class T>
+FASTCNN_INLINE void next_run(T& operand) {
+  operand.at += operand.step;
+}
 
-// Walks n floats with a body that holds the pattern's numbers for V vectors in registers. Body: prepare(v,
-// position) loads them, operator()(v, offset, lanes) computes one vector.
+// The whole periods of every run, with a body that holds the pattern's numbers for V vectors in registers.
 template <int V, class Body>
-FASTCNN_INLINE std::int64_t walk_held(std::int64_t n, Body& body) {
+FASTCNN_INLINE std::int64_t walk_held(const NormRuns& r, Body body) {
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) body.prepare(v, v * kWidth);
   std::int64_t i = 0;
-  for (; i + V * kWidth <= n; i += V * kWidth)
+  for (std::int64_t run = 0; run < r.runs; ++run, body.next())
+    for (i = 0; i + V * kWidth <= r.n; i += V * kWidth)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) body(v, i + v * kWidth, Full{});
+      for (int v = 0; v < V; ++v) body(v, i + v * kWidth, Full{});
   return i;
 }
 
-// Short periods of the usual activations stay in registers; the rest reads the pattern from L1.
-template <Act kAct, class Body>
-FASTCNN_INLINE void walk(std::int64_t n, std::int64_t period, Body body) {
+// Body: prepare(v, position) loads the pattern's numbers, operator()(v, offset, lanes) computes one vector,
+// next() goes to the next run. Short periods stay in registers, where the function leaves enough of them; the
+// rest reads the pattern from L1.
+template <class F, class Body>
+FASTCNN_INLINE void walk(const NormRuns& r, Body body) {
+  const std::int64_t row = r.period * kWidth;
   std::int64_t i = 0;
-  constexpr bool kHeld = kAct == Act::kNone || kAct == Act::kRelu;
-  switch (kHeld ? period : 0) {
-    case 1:
-      if constexpr (kHeld) i = walk_held<1>(n, body);
-      break;
-    case 2:
-      if constexpr (kHeld) i = walk_held<2>(n, body);
-      break;
-    case 4:
-      if constexpr (kHeld) i = walk_held<4>(n, body);
-      break;
-    default:
-      for (; i + period * kWidth <= n; i += period * kWidth)
-        for (std::int64_t p = 0; p < period; ++p) {
-          body.prepare(0, p * kWidth);
-          body(0, i + p * kWidth, Full{});
-        }
+  if constexpr (kIdentity<F> || F::kind == FunctionKind::kRelu) {
+    if (r.runs == 1 || r.n == row) {
+      if (r.period == 1) i = walk_held<1>(r, body);
+      if (r.period == 2) i = walk_held<2>(r, body);
+      if (r.period == 4) i = walk_held<4>(r, body);
+      if (i == r.n) return;
+    }
   }
-  for (std::int64_t p = 0; i < n; ++p, i += kWidth) {
-    body.prepare(0, p * kWidth);
-    if (n - i >= kWidth)
-      body(0, i, Full{});
-    else
-      body(0, i, Some{(int)(n - i)});
-  }
+  for (std::int64_t run = 0; run < r.runs; ++run, i = 0, body.next())
+    for (; i < r.n; i += row)
+      for_lanes(r.n - i < row ? r.n - i : row, [&](std::int64_t p, auto lanes) {
+        body.prepare(0, p);
+        body(0, i + p, lanes);
+      });
 }
 
-template <Act kAct, bool kResidual, bool kStream>
+enum class Write { kCached, kStreamed, kKept };
+
+template <class F, bool kResidual, Write kWrite>
 struct ApplyBody {
-  const NormApply& a;
-  Vec mean[4], scale[4], shift[4];
+  const F& f;
+  NormApply a;
+  Vec mean[4] = {}, scale[4] = {}, shift[4] = {};
 
   FASTCNN_INLINE void prepare(int v, std::int64_t at) {
     mean[v] = load(a.mean + at), scale[v] = load(a.scale + at), shift[v] = load(a.shift + at);
   }
-  template <class Lanes>
-  FASTCNN_INLINE void operator()(int v, std::int64_t i, Lanes lanes) {
-    Vec y = fma(lanes.get(a.x + i) - mean[v], scale[v], shift[v]);
-    if constexpr (kResidual) y += lanes.get(a.residual + i);
-    lanes.template put<kStream>(a.y + i, activate<kAct>(y));
+  template <class N>
+  FASTCNN_INLINE void operator()(int v, std::int64_t i, N lanes) const {
+    Vec y = fma(load_first(a.x.at + i, lanes) - mean[v], scale[v], shift[v]);
+    if constexpr (kResidual) y += load_first(a.residual.at + i, lanes);
+    if constexpr (kWrite == Write::kKept) store_first(a.kept.at + i, y, lanes);
+    store_first<kWrite == Write::kStreamed>(a.y.at + i, f(y), lanes);
+  }
+  FASTCNN_INLINE void next() {
+    next_run(a.x), next_run(a.y);
+    if constexpr (kResidual) next_run(a.residual);
+    if constexpr (kWrite == Write::kKept) next_run(a.kept);
   }
 };
 
+template <class F, bool kResidual>
+void apply_to(const F& f, const NormApply& a) {
+  if constexpr (!kIdentity<F>)
+    if (a.kept.at) return walk<F>(a.runs, ApplyBody<F, kResidual, Write::kKept>{f, a});
+  if (a.stream) return walk<F>(a.runs, ApplyBody<F, kResidual, Write::kStreamed>{f, a});
+  walk<F>(a.runs, ApplyBody<F, kResidual, Write::kCached>{f, a});
+}
+
 void apply(const NormApply& a) {
-  with_act(a.act, [&](auto kind) {
-    constexpr Act k = decltype(kind)::value;
-    if (a.residual && a.stream)
-      walk<k>(a.n, a.period, ApplyBody<k, true, true>{a, {}, {}, {}});
-    else if (a.residual)
-      walk<k>(a.n, a.period, ApplyBody<k, true, false>{a, {}, {}, {}});
-    else if (a.stream)
-      walk<k>(a.n, a.period, ApplyBody<k, false, true>{a, {}, {}, {}});
-    else
-      walk<k>(a.n, a.period, ApplyBody<k, false, false>{a, {}, {}, {}});
+  with_function(a.function, [&](auto f) {
+    using F = decltype(f);
+    a.residual.at ? apply_to<F, true>(f, a) : apply_to<F, false>(f, a);
   });
   if (a.stream) stream_fence();
 }
 
-// Sums walk the value front to back in tiles of a few periods: a tile's vectors of one pattern position are
-// added in registers, then join the position's total in memory. Long periods stay sequential streams that
-// way.
-
-// Moments of kRows vectors, `row` floats apart, joined to those of the `before` rows before them (Chan,
-// Golub, LeVeque 1979). to_mean, to_m2: kRows / (before + kRows), before * kRows / (before + kRows).
 template <int kRows>
-FASTCNN_INLINE void join_moments(const float* x, std::int64_t row, bool first, Vec to_mean, Vec to_m2,
-                                 float* mean, float* m2) {
+struct Tile {
+  static constexpr int rows = kRows;
+};
+
+// Sums walk the value front to back in tiles of a few rows (periods, or runs): a tile's vectors of one
+// pattern position are added in registers, then join the position's total in memory. Long periods stay
+// sequential streams that way.
+struct Rows {
+  std::int64_t rows, width, rest;  // floats of a row, and of the last, shorter one
+
+  explicit Rows(const NormRuns& r) : rows(r.runs), width(r.n), rest(0) {
+    if (r.runs != 1) return;
+    width = r.period * kWidth;
+    rows = r.n / width, rest = r.n % width;
+  }
+  // body(tile, its first row, position, lanes); vectors that are not full come row by row.
+  template <int kTile, class Body>
+  FASTCNN_INLINE void walk(const Body& body) const {
+    const std::int64_t full = width - width % kWidth;
+    std::int64_t r = 0;
+    for (; r + kTile <= rows; r += kTile) {
+      for (std::int64_t p = 0; p < full; p += kWidth) body(Tile<kTile>{}, r, p, Full{});
+      for (int k = 0; full < width && k < kTile; ++k) body(Tile<1>{}, r + k, full, Some{(int)(width - full)});
+    }
+    for (; r < rows + (rest > 0); ++r)
+      for_lanes(r < rows ? width : rest, [&](std::int64_t p, auto lanes) { body(Tile<1>{}, r, p, lanes); });
+  }
+};
+
+// Moments of kRows vectors, `step` floats apart, joined to those of the `before` rows before them (Chan,
+// Golub, LeVeque 1979). to_mean, to_m2: kRows / (before + kRows), before * kRows / (before + kRows).
+template <int kRows, class N>
+FASTCNN_INLINE void join_moments(const float* x, std::int64_t step, bool first, Vec to_mean, Vec to_m2,
+                                 float* mean, float* m2, N lanes) {
   Vec v[kRows], m, q;
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) v[r] = load(x + r * row);
+  for (int r = 0; r < kRows; ++r, x += step) v[r] = load_first(x, lanes);
   if constexpr (kRows == 8) {
     m = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
   } else {
@@ -140,150 +157,140 @@ FASTCNN_INLINE void join_moments(const float* x, std::int64_t row, bool first, V
   store(m2, q);
 }
 
-template <int kRows>
-FASTCNN_INLINE void moments_tile(const float* x, std::int64_t before, std::int64_t period, float* mean,
-                                 float* m2) {
-  const float part = (float)kRows / (float)(before + kRows);
-  const Vec to_mean = broadcast(part), to_m2 = broadcast((float)before * part);
-  for (std::int64_t p = 0; p < period * kWidth; p += kWidth)
-    join_moments<kRows>(x + p, period * kWidth, before == 0, to_mean, to_m2, mean + p, m2 + p);
-}
+struct MomentsBody {
+  NormIn x;
+  float *mean, *m2;
+  template <int kRows, class N>
+  FASTCNN_INLINE void operator()(Tile<kRows>, std::int64_t r, std::int64_t p, N lanes) const {
+    const float part = (float)kRows / (float)(r + kRows);
+    join_moments<kRows>(x.at + r * x.step + p, x.step, r == 0, broadcast(part), broadcast((float)r * part),
+                        mean + p, m2 + p, lanes);
+  }
+};
 
-void moments(const float* x, std::int64_t rows, std::int64_t period, float* mean, float* m2) {
-  constexpr int kTile = kAccumulators >= 24 ? 8 : 4;
-  const std::int64_t row = period * kWidth;
-  std::int64_t r = 0;
-  for (; r + kTile <= rows; r += kTile) moments_tile<kTile>(x + r * row, r, period, mean, m2);
-  for (; r < rows; ++r) moments_tile<1>(x + r * row, r, period, mean, m2);
+void moments(const NormRuns& runs, const NormIn& x, float* mean, float* m2) {
+  Rows whole(runs);
+  whole.rest = 0;
+  whole.walk<(kAccumulators >= 24 ? 8 : 4)>(MomentsBody{x, mean, m2});
 }
 
 enum class Keep { kNothing, kMasked, kMaskedStreamed, kSigns };
 
-template <Act kAct, Keep kKeep>
+template <class F, Keep kKeep>
 struct GradSums {
+  static constexpr bool kMasked = kKeep == Keep::kMasked || kKeep == Keep::kMaskedStreamed;
+  static constexpr bool kSigns = kKeep == Keep::kSigns;
+  const F& f;
   const NormGradSums& a;
 
-  // g and x - mean of one vector. All loads come before the store: where the buffers lie a multiple of 4 KB
-  // apart, a load after it would wait for it.
-  template <class Lanes>
-  FASTCNN_INLINE void read(std::int64_t i, Vec mean, Vec& g, Vec& d, Lanes lanes) const {
-    g = lanes.get(a.dy + i);
-    d = lanes.get(a.x + i) - mean;
-    if constexpr (kAct != Act::kNone) {
-      const Vec y = lanes.get(a.y + i);
-      g = activate_grad<kAct>(g, y);
-      if constexpr (kKeep == Keep::kSigns) a.signs[i / kWidth] = (std::uint16_t)positive_bits(y);
-    }
-    if constexpr (kKeep == Keep::kMasked || kKeep == Keep::kMaskedStreamed)
-      lanes.template put<kKeep == Keep::kMaskedStreamed>(a.masked + i, g);
-  }
-  FASTCNN_INLINE void join(std::int64_t at, Vec g, Vec gx) const {
-    store(a.sum_g + at, load(a.sum_g + at) + g);
-    store(a.sum_gx + at, load(a.sum_gx + at) + gx);
-  }
-  template <int kRows>
-  FASTCNN_INLINE void tile(std::int64_t first) const {
-    const std::int64_t row = a.period * kWidth;
-    for (std::int64_t p = 0; p < row; p += kWidth) {
-      const Vec mean = load(a.mean + p);
-      Vec g[2] = {}, gx[2] = {};
+  template <int kRows, class N>
+  FASTCNN_INLINE void operator()(Tile<kRows>, std::int64_t first, std::int64_t p, N lanes) const {
+    const float *dy = a.dy.at + first * a.dy.step + p, *x = a.x.at + first * a.x.step + p;
+    const float* v = kIdentity<F> ? nullptr : a.v.at + first * a.v.step + p;
+    float* masked = kMasked ? a.masked.at + first * a.masked.step + p : nullptr;
+    std::uint16_t* signs = kSigns ? a.signs + first * a.runs.period + p / kWidth : nullptr;
+    const Vec mean = load(a.mean + p);
+    Vec sum_g[2] = {}, sum_gx[2] = {};
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        Vec t, d;
-        read(first + r * row + p, mean, t, d, Full{});
-        g[r % 2] += t;
-        gx[r % 2] = fma(t, d, gx[r % 2]);
+    for (int r = 0; r < kRows; ++r, dy += a.dy.step, x += a.x.step) {
+      // All loads come before the store: where the buffers lie a multiple of 4 KB apart, a load after it
+      // would wait for it. Lanes that are not there add zero.
+      Vec g = load_first(dy, lanes);
+      const Vec d = load_first(x, lanes) - mean;
+      if constexpr (!kIdentity<F>) {
+        const Vec of = load_first(v, lanes);
+        g = f.gradient(g, of), v += a.v.step;
+        if constexpr (kSigns)
+          *signs = (std::uint16_t)positive_bits(f.gradient(broadcast(1.0f), of)), signs += a.runs.period;
       }
-      join(p, g[0] + g[1], gx[0] + gx[1]);
+      if constexpr (kMasked)
+        store_first<kKeep == Keep::kMaskedStreamed>(masked, g, lanes), masked += a.masked.step;
+      sum_g[r % 2] += g;
+      sum_gx[r % 2] = fma(g, d, sum_gx[r % 2]);
     }
+    store(a.sum_g + p, load(a.sum_g + p) + (sum_g[0] + sum_g[1]));
+    store(a.sum_gx + p, load(a.sum_gx + p) + (sum_gx[0] + sum_gx[1]));
   }
-  // Less than one period: lanes that are not there add zero.
-  void rest(std::int64_t i) const {
-    for (std::int64_t p = 0; i < a.n; p += kWidth, i += kWidth) {
-      const Some lanes{a.n - i < kWidth ? (int)(a.n - i) : kWidth};
-      Vec g, d;
-      read(i, load(a.mean + p), g, d, lanes);
-      join(p, g, g * d);
-    }
+  void sum() const {
+    for (std::int64_t p = 0; p < a.runs.period * kWidth; p += kWidth)
+      store(a.sum_g + p, zero()), store(a.sum_gx + p, zero());
+    Rows(a.runs).walk<8>(*this);
   }
 };
 
-template <Act kAct, Keep kKeep>
-void grad_sums_of(const NormGradSums& a) {
-  const GradSums<kAct, kKeep> sums{a};
-  const std::int64_t row = a.period * kWidth;
-  for (std::int64_t p = 0; p < row; p += kWidth) {
-    store(a.sum_g + p, zero());
-    store(a.sum_gx + p, zero());
-  }
-  std::int64_t i = 0;
-  for (; i + 8 * row <= a.n; i += 8 * row) sums.template tile<8>(i);
-  for (; i + row <= a.n; i += row) sums.template tile<1>(i);
-  sums.rest(i);
-}
-
 void grad_sums(const NormGradSums& a) {
-  with_act(a.act, [&](auto kind) {
-    constexpr Act k = decltype(kind)::value;
-    if (a.masked && a.stream)
-      grad_sums_of<k, Keep::kMaskedStreamed>(a);
-    else if (a.masked)
-      grad_sums_of<k, Keep::kMasked>(a);
-    else if (k == Act::kRelu && a.signs)
-      grad_sums_of<k, Keep::kSigns>(a);
+  with_function(a.function, [&](auto f) {
+    using F = decltype(f);
+    if constexpr (F::kind == FunctionKind::kRelu)
+      if (a.signs) return GradSums<F, Keep::kSigns>{f, a}.sum();
+    if (!a.masked.at)
+      GradSums<F, Keep::kNothing>{f, a}.sum();
+    else if (a.stream)
+      GradSums<F, Keep::kMaskedStreamed>{f, a}.sum();
     else
-      grad_sums_of<k, Keep::kNothing>(a);
+      GradSums<F, Keep::kMasked>{f, a}.sum();
   });
-  if (a.masked && a.stream) stream_fence();
+  if (a.masked.at && a.stream) stream_fence();
 }
 
-template <Act kAct, bool kThroughStatistics, bool kStream, bool kSigns = false>
+template <class F, bool kThroughStatistics, bool kStream, bool kAdd, bool kSigns = false>
 struct GradApplyBody {
-  const NormGradApply& a;
-  Vec mean[4], scale[4], slope[4], offset[4];
+  const F& f;
+  NormGradApply a;
+  Vec mean[4] = {}, scale[4] = {}, slope[4] = {}, offset[4] = {};
 
   FASTCNN_INLINE void prepare(int v, std::int64_t at) {
     scale[v] = load(a.scale + at);
     if constexpr (kThroughStatistics)
       mean[v] = load(a.mean + at), slope[v] = load(a.slope + at), offset[v] = load(a.offset + at);
   }
-  template <class Lanes>
-  FASTCNN_INLINE void operator()(int v, std::int64_t i, Lanes lanes) {
-    Vec g = lanes.get(a.dy + i);
+  template <class N>
+  FASTCNN_INLINE void operator()(int v, std::int64_t i, N lanes) const {
+    Vec g = load_first(a.dy.at + i, lanes);
     if constexpr (kSigns)
       g = keep_bits(a.signs[i / kWidth], g);
-    else if constexpr (kAct != Act::kNone)
-      g = activate_grad<kAct>(g, lanes.get(a.y + i));
+    else if constexpr (!kIdentity<F>)
+      g = f.gradient(g, load_first(a.v.at + i, lanes));
     Vec dx = g * scale[v];
     if constexpr (kThroughStatistics) {
       dx = fma(g, scale[v], -offset[v]);
-      dx = fma(mean[v] - lanes.get(a.x + i), slope[v], dx);
+      dx = fma(mean[v] - load_first(a.x.at + i, lanes), slope[v], dx);
     }
-    lanes.template put<kStream>(a.dx + i, dx);
+    if constexpr (kAdd) dx += load_first(a.add.at + i, lanes);
+    store_first<kStream>(a.dx.at + i, dx, lanes);
+  }
+  FASTCNN_INLINE void next() {
+    next_run(a.dy), next_run(a.dx);
+    if constexpr (kSigns)
+      a.signs += a.runs.period;
+    else if constexpr (!kIdentity<F>)
+      next_run(a.v);
+    if constexpr (kThroughStatistics) next_run(a.x);
+    if constexpr (kAdd) next_run(a.add);
   }
 };
 
+template <class F, bool kThroughStatistics, bool kSigns>
+void grad_apply_to(const F& f, const NormGradApply& a) {
+  if (a.add.at) return walk<F>(a.runs, GradApplyBody<F, kThroughStatistics, false, true, kSigns>{f, a});
+  if constexpr (kThroughStatistics)
+    if (a.stream) return walk<F>(a.runs, GradApplyBody<F, true, true, false, kSigns>{f, a});
+  walk<F>(a.runs, GradApplyBody<F, kThroughStatistics, false, false, kSigns>{f, a});
+}
+
 void grad_apply(const NormGradApply& a) {
-  with_act(a.act, [&](auto kind) {
-    constexpr Act k = decltype(kind)::value;
-    if (!a.slope)
-      walk<k>(a.n, a.period, GradApplyBody<k, false, false>{a, {}, {}, {}, {}});
-    else if (k == Act::kRelu && a.signs && a.stream)
-      walk<k>(a.n, a.period, GradApplyBody<k, true, true, true>{a, {}, {}, {}, {}});
-    else if (k == Act::kRelu && a.signs)
-      walk<k>(a.n, a.period, GradApplyBody<k, true, false, true>{a, {}, {}, {}, {}});
-    else if (a.stream)
-      walk<k>(a.n, a.period, GradApplyBody<k, true, true>{a, {}, {}, {}, {}});
-    else
-      walk<k>(a.n, a.period, GradApplyBody<k, true, false>{a, {}, {}, {}, {}});
+  with_function(a.function, [&](auto f) {
+    using F = decltype(f);
+    if (!a.slope) return grad_apply_to<F, false, false>(f, a);
+    if constexpr (F::kind == FunctionKind::kRelu)
+      if (a.signs) return grad_apply_to<F, true, true>(f, a);
+    grad_apply_to<F, true, false>(f, a);
   });
   if (a.stream) stream_fence();
 }
 
 }  // namespace
 
-extern const NormKernels kNorm;
-const NormKernels kNorm = {apply, moments, grad_sums, grad_apply};
+extern const NormKernels kNorm = {apply, moments, grad_sums, grad_apply};
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

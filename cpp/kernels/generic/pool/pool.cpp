@@ -2,67 +2,82 @@
 // adaptive windows need no code here.
 #include "kernels/pool.h"
 
-#include "kernels/generic/math.h"
-#include "kernels/simd/simd.h"
+#include "kernels/generic/functions.h"
+#include "kernels/generic/lanes.h"
 
-namespace fastcnn {
-namespace FASTCNN_ISA {
+namespace fastcnn::FASTCNN_ISA {
 namespace {
 
-struct Full {  // all lanes
-  FASTCNN_INLINE Vec get(const float* p) const { return load(p); }
-  FASTCNN_INLINE void put(float* p, Vec v) const { store(p, v); }
-  FASTCNN_INLINE IVec get_index(const std::uint8_t* p) const { return load_u8(p); }
-  FASTCNN_INLINE void put_index(std::uint8_t* p, IVec v) const { store_u8(p, v); }
-  FASTCNN_INLINE IVec get_index(const std::int32_t* p) const { return bits(load((const float*)p)); }
-  FASTCNN_INLINE void put_index(std::int32_t* p, IVec v) const { store((float*)p, bits(v)); }
-};
-
-struct Some {  // the first n lanes: the channels' tail
-  int n;
-  FASTCNN_INLINE Vec get(const float* p) const { return load_n(p, n); }
-  FASTCNN_INLINE void put(float* p, Vec v) const { store_n(p, v, n); }
-  FASTCNN_INLINE IVec get_index(const std::uint8_t* p) const {
-    std::uint8_t t[kWidth] = {};
-    for (int i = 0; i < n; ++i) t[i] = p[i];
-    return load_u8(t);
-  }
-  FASTCNN_INLINE void put_index(std::uint8_t* p, IVec v) const {
-    std::uint8_t t[kWidth];
-    store_u8(t, v);
-    for (int i = 0; i < n; ++i) p[i] = t[i];
-  }
-  FASTCNN_INLINE IVec get_index(const std::int32_t* p) const { return bits(load_n((const float*)p, n)); }
-  FASTCNN_INLINE void put_index(std::int32_t* p, IVec v) const { store_n((float*)p, bits(v), n); }
-};
-
 // f(first channel, lanes) over all channels. kOne: there are exactly kWidth (a batch-interleaved block).
-template <bool kOne = false, class F>
+template <bool kOne, class F>
 FASTCNN_INLINE void each_channels(std::int64_t c, F&& f) {
-  if constexpr (kOne) return f(0, Full{});
-  std::int64_t k = 0;
-  for (; k + kWidth <= c; k += kWidth) f(k, Full{});
-  if (k < c) f(k, Some{(int)(c - k)});
+  if constexpr (kOne)
+    f(0, Full{});
+  else
+    for_lanes(c, f);
 }
 
 // f<V>(first channel, lanes): V vectors at a time, so that walking the windows costs less.
-template <bool kOne, class F>
+template <class F>
 FASTCNN_INLINE void each_run(std::int64_t c, F&& f) {
-  if constexpr (kOne) return f.template run<1>(0, Full{});
   std::int64_t k = 0;
   for (; k + 4 * kWidth <= c; k += 4 * kWidth) f.template run<4>(k, Full{});
   for (; k + kWidth <= c; k += kWidth) f.template run<1>(k, Full{});
   if (k < c) f.template run<1>(k, Some{(int)(c - k)});
 }
 
-void zero_channels(float* p, std::int64_t n) {
-  each_channels(n, [&](std::int64_t k, auto lanes) { lanes.put(p + k, zero()); });
-}
+bool one_vector(const PoolParams& p) { return p.c == kWidth && p.x.pixel == kWidth && p.y.pixel == kWidth; }
 
 FASTCNN_INLINE std::int32_t size_of(const PoolWindow& w) { return w.end - w.begin; }
 
-// ---- max
-// ---------------------------------------------------------------------------------------------------
+// Row r0 and those after it, counted through planes of `rows`: f(plane, row).
+template <class F>
+FASTCNN_INLINE void each_row(std::int64_t rows, std::int64_t r0, std::int64_t r1, F&& f) {
+  std::int64_t plane = r0 / rows, row = r0 % rows;
+  for (std::int64_t r = r0; r < r1; ++r) {
+    f(plane, row);
+    if (++row == rows) row = 0, ++plane;
+  }
+}
+
+template <bool kValue>
+struct Bool {
+  static constexpr bool value = kValue;
+};
+// f(Bool): whether there is no depth, which spares a loop in each pixel.
+template <class F>
+FASTCNN_INLINE void with_flatness(const PoolParams& p, F&& f) {
+  if (p.depth.in == 1 && p.depth.out == 1 && p.depth.kernel == 1)
+    f(Bool<true>{});
+  else
+    f(Bool<false>{});
+}
+
+// What the windows of one output row have in common.
+struct WindowRow {
+  std::int32_t planes, rows;  // of the input, inside a window
+  std::int32_t count;         // its part of the divisor
+  std::int32_t tap;           // of input row (id, ih) in the column where a window starts
+};
+template <bool kFlat = false>
+FASTCNN_INLINE WindowRow window_row(const PoolParams& p, std::int64_t od, std::int64_t oh, std::int64_t id,
+                                    std::int64_t ih) {
+  const PoolWindow d = kFlat ? PoolWindow{0, 1, 0, 1} : p.depth.windows[od], &r = p.rows.windows[oh];
+  const auto plane = kFlat ? 0 : ((std::int32_t)id - d.origin) * p.rows.kernel;
+  return {size_of(d), size_of(r), d.count * r.count, (plane + ((std::int32_t)ih - r.origin)) * p.cols.kernel};
+}
+
+// f(its windows' common part, their first row inside x, the row's offset in y) for output rows [r0, r1).
+template <bool kFlat, class F>
+FASTCNN_INLINE void each_window_row(const PoolParams& p, const float* x, std::int64_t r0, std::int64_t r1,
+                                    F&& f) {
+  each_row(p.rows.out, r0, r1, [&](std::int64_t od, std::int64_t oh) {
+    const std::int32_t id = p.depth.windows[od].begin, ih = p.rows.windows[oh].begin;
+    f(window_row<kFlat>(p, od, oh, id, ih), x + id * p.x.plane + ih * p.x.row, od * p.y.plane + oh * p.y.row);
+  });
+}
+
+// ---- max -----------------------------------------------------------------------------------------------
 
 struct Best {
   Vec value;
@@ -75,280 +90,297 @@ struct Best {
       value = select(better, v, value);
       tap = select(better, IVec{} + at, tap);
     } else {
-      value = select(value != value, value, vmax(value, v));
+      value = larger(value, v);
     }
   }
 };
 
-// A window of KH x KW pixels, or of any size where those are 0. x: its first pixel inside the image, `first`
-// that pixel's tap.
+struct NoIndex {};  // where nobody wants one
+template <class Index>
+constexpr bool kIsIndex = true;
+template <>
+constexpr bool kIsIndex<NoIndex> = false;
+
+// A whole window of KH x KW pixels in one plane, or of any size where those are 0. x: its first pixel inside
+// the image, `first` that pixel's tap.
 template <int KH, int KW, bool kIndex, class Lanes>
-FASTCNN_INLINE Best best_of(const float* x, std::int64_t row, std::int64_t c, std::int32_t rows,
-                            std::int32_t cols, std::int32_t first, std::int32_t kw, Lanes lanes) {
+FASTCNN_INLINE Best best_of(const PoolParams& p, const WindowRow& r, std::int32_t cols, std::int32_t first,
+                            const float* x, std::int64_t pixel, Lanes lanes) {
   Best best{broadcast(-__builtin_inff()), IVec{} + first};
   if constexpr (KH > 0) {
 #pragma GCC unroll 4
     for (int i = 0; i < KH; ++i)
 #pragma GCC unroll 4
-      for (int j = 0; j < KW; ++j) best.template take<kIndex>(lanes.get(x + i * row + j * c), i * KW + j);
+      for (int j = 0; j < KW; ++j)
+        best.template take<kIndex>(load_first(x + i * p.x.row + j * pixel, lanes), i * KW + j);
   } else {
-    for (std::int32_t i = 0; i < rows; ++i)
-      for (std::int32_t j = 0; j < cols; ++j)
-        best.template take<kIndex>(lanes.get(x + i * row + j * c), first + i * kw + j);
+    for (std::int32_t k = 0; k < r.planes; ++k)
+      for (std::int32_t i = 0; i < r.rows; ++i) {
+        const float* const row = x + k * p.x.plane + i * p.x.row;
+        const std::int32_t tap = first + (k * p.rows.kernel + i) * p.cols.kernel;
+        for (std::int32_t j = 0; j < cols; ++j)
+          best.template take<kIndex>(load_first(row + j * pixel, lanes), tap + j);
+      }
   }
   return best;
 }
 
-template <bool kOne, bool kIndex, int KH, int KW, class Index>
-FASTCNN_INLINE void max_pixel(const PoolParams& p, const PoolWindow& r, const PoolWindow& w, const float* x,
+template <bool kOne, int KH, int KW, class Index>
+FASTCNN_INLINE void max_pixel(const PoolParams& p, const WindowRow& r, const PoolWindow& w, const float* x,
                               float* y, Index* index) {
-  const std::int64_t c = kOne ? kWidth : p.c, row = p.iw * c;
-  const std::int32_t tap = (r.begin - r.origin) * p.kw + (w.begin - w.origin);
-  const float* const first = x + r.begin * row + w.begin * c;
-  each_channels<kOne>(c, [&](std::int64_t k, auto lanes) {
-    const Best b = best_of<KH, KW, kIndex>(first + k, row, c, size_of(r), size_of(w), tap, p.kw, lanes);
-    lanes.put(y + k, b.value);
-    if constexpr (kIndex) lanes.put_index(index + k, b.tap);
+  const std::int64_t pixel = kOne ? kWidth : p.x.pixel;
+  const std::int32_t first = KH > 0 ? 0 : r.tap + (w.begin - w.origin);
+  each_channels<kOne>(p.c, [&](std::int64_t k, auto lanes) {
+    const Best b =
+        best_of<KH, KW, kIsIndex<Index>>(p, r, size_of(w), first, x + w.begin * pixel + k, pixel, lanes);
+    store_first(y + k, b.value, lanes);
+    if constexpr (kIsIndex<Index>) store_first(index + k, b.tap, lanes);
   });
 }
 
-template <bool kOne, bool kIndex, int KH, int KW, class Index>
-void max_row(const PoolParams& p, const PoolWindow& r, const float* x, float* y, Index* index) {
-  const std::int64_t c = kOne ? kWidth : p.c;
-  for (std::int64_t ow = 0; ow < p.ow; ++ow) {
-    const PoolWindow& w = p.cols[ow];
-    Index* const to = kIndex ? index + ow * c : nullptr;
+template <bool kOne, int KH, int KW, class Index>
+void max_row(const PoolParams& p, const WindowRow& r, const float* x, float* y, Index* index) {
+  for (std::int64_t ow = 0; ow < p.cols.out; ++ow) {
+    const PoolWindow& w = p.cols.windows[ow];
+    float* const to = y + ow * (kOne ? kWidth : p.y.pixel);
+    Index* const tap = kIsIndex<Index> ? index + ow * (kOne ? kWidth : p.c) : nullptr;
     if (KW > 0 && size_of(w) == KW)
-      max_pixel<kOne, kIndex, KH, KW>(p, r, w, x, y + ow * c, to);
+      max_pixel<kOne, KH, KW>(p, r, w, x, to, tap);
     else
-      max_pixel<kOne, kIndex, 0, 0>(p, r, w, x, y + ow * c, to);
+      max_pixel<kOne, 0, 0>(p, r, w, x, to, tap);
   }
 }
 
-template <bool kOne, bool kIndex, class Index>
-void max_rows_of(const PoolParams& p, const float* x, float* y, Index* index, std::int64_t oh0,
-                 std::int64_t oh1) {
-  for (std::int64_t oh = oh0; oh < oh1; ++oh) {
-    const PoolWindow& r = p.rows[oh];
-    const std::int64_t at = oh * p.ow * p.c;
-    Index* const to = kIndex ? index + at : nullptr;
-    if (p.kh == 2 && p.kw == 2 && size_of(r) == 2)
-      max_row<kOne, kIndex, 2, 2>(p, r, x, y + at, to);
-    else if (p.kh == 3 && p.kw == 3 && size_of(r) == 3)
-      max_row<kOne, kIndex, 3, 3>(p, r, x, y + at, to);
+template <bool kOne, class Index>
+void max_rows_of(const PoolParams& p, const float* x, float* y, Index* index, std::int64_t r0,
+                 std::int64_t r1) {
+  Index* taps = kIsIndex<Index> ? index + r0 * p.cols.out * p.c : nullptr;
+  each_window_row<false>(p, x, r0, r1, [&](const WindowRow& r, const float* from, std::int64_t to) {
+    const auto is = [&](std::int32_t side) {
+      return p.depth.kernel == 1 && p.rows.kernel == side && p.cols.kernel == side && r.rows == side;
+    };
+    if (is(2))
+      max_row<kOne, 2, 2>(p, r, from, y + to, taps);
+    else if (is(3))
+      max_row<kOne, 3, 3>(p, r, from, y + to, taps);
     else
-      max_row<kOne, kIndex, 0, 0>(p, r, x, y + at, to);
-  }
+      max_row<kOne, 0, 0>(p, r, from, y + to, taps);
+    if constexpr (kIsIndex<Index>) taps += p.cols.out * p.c;
+  });
 }
 
-template <class Index>
-void max_rows_with(const PoolParams& p, const float* x, float* y, Index* index, std::int64_t oh0,
-                   std::int64_t oh1) {
-  if (p.c == kWidth)
-    index ? max_rows_of<true, true>(p, x, y, index, oh0, oh1)
-          : max_rows_of<true, false>(p, x, y, index, oh0, oh1);
+void max_rows(const PoolParams& p, const float* x, float* y, void* index, std::int64_t r0, std::int64_t r1) {
+  const auto run = [&](auto* taps) {
+    one_vector(p) ? max_rows_of<true>(p, x, y, taps, r0, r1) : max_rows_of<false>(p, x, y, taps, r0, r1);
+  };
+  if (!index)
+    run((NoIndex*)nullptr);
+  else if (p.wide_index)
+    run((std::int32_t*)index);
   else
-    index ? max_rows_of<false, true>(p, x, y, index, oh0, oh1)
-          : max_rows_of<false, false>(p, x, y, index, oh0, oh1);
+    run((std::uint8_t*)index);
 }
 
-void max_rows(const PoolParams& p, const float* x, float* y, void* index, std::int64_t oh0,
-              std::int64_t oh1) {
-  if (p.wide_index)
-    max_rows_with(p, x, y, (std::int32_t*)index, oh0, oh1);
-  else
-    max_rows_with(p, x, y, (std::uint8_t*)index, oh0, oh1);
+// ---- gradients of windows that lie side by side --------------------------------------------------------
+
+template <class Lanes>
+FASTCNN_INLINE Vec graded(const Identity&, Vec g, const float*, std::int64_t, Lanes) {
+  return g;
+}
+template <class Fn, class Lanes>
+FASTCNN_INLINE Vec graded(const Fn& fn, Vec g, const float* v, std::int64_t at, Lanes lanes) {
+  return fn.gradient(g, load_first(v + at, lanes));
 }
 
-// ---- gradients of windows that lie side by side
-// ------------------------------------------------------------------
-
-// Where the gradient goes: into dx, after the activation before the pooling.
-template <Act kAct>
+// Where the gradient goes: into dx, after the function before the pooling.
+template <class Fn>
 struct Sink {
-  const float* y;
+  const Fn& fn;
+  const float* v;
   float* dx;
 
   template <class Lanes>
   FASTCNN_INLINE void put(float* at, Vec g, Lanes lanes) const {
-    if constexpr (kAct == Act::kNone)
-      lanes.put(at, g);
-    else
-      lanes.put(at, activate_grad<kAct>(g, lanes.get(y + (at - dx))));
+    store_first(at, graded(fn, g, v, at - dx, lanes), lanes);
   }
 };
 
-// Input rows [ih, ih + rows), which lie in one row of windows (or in none): share(window's first value, first
-// tap) gives a functor that makes the vector of pixel (row, column) of the window.
-template <bool kOne, int KH, int KW, class Window, class Into>
-FASTCNN_INLINE void spread_rows(const PoolParams& p, Into sink, std::int64_t ih, std::int64_t rows,
-                                const Window& window) {
-  const std::int64_t c = kOne ? kWidth : p.c, row = p.iw * c;
-  const PoolCover rc = p.row_cover[ih];
-  float* const to = sink.dx + ih * row;
-  if (rc.begin == rc.end) return zero_channels(to, rows * row);
+void zero_pixels(const PoolParams& p, float* to, std::int64_t pixels) {
+  const bool slice = p.x.pixel != p.c;
+  for (std::int64_t i = 0; i < (slice ? pixels : 1); ++i)
+    for_lanes(slice ? p.c : pixels * p.c,
+              [&](std::int64_t k, auto lanes) { store_first(to + i * p.x.pixel + k, zero(), lanes); });
+}
+
+// Input rows [ih, ih + rows) of plane id, which lie in one row of windows (or in none): share(the window's
+// first value, its first index, its count, lanes) gives a functor that makes the vector of each tap.
+template <bool kOne, int KH, int KW, class Share, class Into>
+FASTCNN_INLINE void spread_rows(const PoolParams& p, Into sink, std::int64_t id, std::int64_t ih,
+                                std::int64_t rows, const Share& share) {
+  const std::int64_t pixel = kOne ? kWidth : p.x.pixel, row = p.x.row;
+  const PoolCover dc = p.depth.cover[id], rc = p.rows.cover[ih];
+  float* const to = sink.dx + id * p.x.plane + ih * row;
   const auto gap = [&](std::int64_t from, std::int64_t end) {
     for (std::int64_t r = 0; from < end && r < rows; ++r)
-      zero_channels(to + r * row + from * c, (end - from) * c);
+      zero_pixels(p, to + r * row + from * pixel, end - from);
   };
-  const PoolWindow& rw = p.rows[rc.begin];
-  std::int64_t iw = 0;
-  for (std::int64_t ow = 0; ow < p.ow; ++ow) {
-    const PoolWindow& w = p.cols[ow];
+  if (dc.begin == dc.end || rc.begin == rc.end) return gap(0, p.cols.in);
+  const WindowRow common = window_row(p, dc.begin, rc.begin, id, ih);
+  const std::int64_t c = kOne ? kWidth : p.c, kw = p.cols.kernel;
+  std::int64_t y = dc.begin * p.y.plane + rc.begin * p.y.row, iw = 0;
+  std::int64_t index = (dc.begin * p.rows.out + rc.begin) * p.cols.out * c;
+  for (std::int64_t ow = 0; ow < p.cols.out; ++ow, y += kOne ? kWidth : p.y.pixel, index += c) {
+    const PoolWindow w = p.cols.windows[ow];
     gap(iw, w.begin);
     iw = w.end;
-    const std::int32_t tap = ((std::int32_t)ih - rw.origin) * p.kw + (w.begin - w.origin);
+    const std::int32_t tap = common.tap + (w.begin - w.origin);
     each_channels<kOne>(c, [&](std::int64_t k, auto lanes) {
-      const auto pixel = window((rc.begin * p.ow + ow) * c + k, rw.count * w.count, lanes);
-      float* const at = to + w.begin * c + k;
+      const auto make = share(y + k, index + k, common.count * w.count, lanes);
+      float* const at = to + w.begin * pixel + k;
       if (KH > 0 && size_of(w) == KW) {
 #pragma GCC unroll 4
         for (int i = 0; i < KH; ++i)
 #pragma GCC unroll 4
-          for (int j = 0; j < KW; ++j) sink.put(at + i * row + j * c, pixel(tap + i * p.kw + j), lanes);
+          for (int j = 0; j < KW; ++j) sink.put(at + i * row + j * pixel, make(tap + i * kw + j), lanes);
       } else {
         for (std::int32_t i = 0; i < rows; ++i)
           for (std::int32_t j = 0; j < size_of(w); ++j)
-            sink.put(at + i * row + j * c, pixel(tap + i * p.kw + j), lanes);
+            sink.put(at + i * row + j * pixel, make(tap + i * kw + j), lanes);
       }
     });
   }
-  gap(iw, p.iw);
+  gap(iw, p.cols.in);
 }
 
-template <class Window, class Into>
-void spread_into(const PoolParams& p, Into sink, std::int64_t ih0, std::int64_t ih1, const Window& window) {
-  for (std::int64_t ih = ih0; ih < ih1;) {
-    const PoolCover rc = p.row_cover[ih];
-    const std::int64_t end = rc.begin == rc.end ? ih + 1 : p.rows[rc.begin].end;
-    const std::int64_t rows = (end < ih1 ? end : ih1) - ih;
-    if (p.c == kWidth && rows == 2)
-      spread_rows<true, 2, 2>(p, sink, ih, rows, window);
-    else if (p.c == kWidth)
-      spread_rows<true, 0, 0>(p, sink, ih, rows, window);
-    else
-      spread_rows<false, 0, 0>(p, sink, ih, rows, window);
-    ih += rows;
-  }
-}
-
-template <class Window>
-void spread(const PoolParams& p, Act act, const float* y, float* dx, std::int64_t ih0, std::int64_t ih1,
-            const Window& window) {
-  with_act(act, [&](auto kind) { spread_into(p, Sink<decltype(kind)::value>{y, dx}, ih0, ih1, window); });
+template <class Share>
+void spread(const PoolParams& p, const Function& f, const float* v, float* dx, std::int64_t r0,
+            std::int64_t r1, const Share& share) {
+  const bool one = one_vector(p);
+  with_function(f, [&](auto fn) __attribute__((always_inline)) {
+    const Sink<decltype(fn)> sink{fn, v, dx};
+    std::int64_t id = r0 / p.rows.in, ih = r0 % p.rows.in;
+    for (std::int64_t left = r1 - r0; left > 0;) {
+      const PoolCover rc = p.rows.cover[ih];
+      const std::int64_t end = rc.begin == rc.end ? ih + 1 : p.rows.windows[rc.begin].end;
+      const std::int64_t rows = end - ih < left ? end - ih : left;
+      if (one && rows == 2)
+        spread_rows<true, 2, 2>(p, sink, id, ih, rows, share);
+      else if (one)
+        spread_rows<true, 0, 0>(p, sink, id, ih, rows, share);
+      else
+        spread_rows<false, 0, 0>(p, sink, id, ih, rows, share);
+      left -= rows, ih += rows;
+      if (ih == p.rows.in) ih = 0, ++id;
+    }
+  });
 }
 
 template <class Index>
-struct MaxWindow {
+struct MaxShare {
   const float* dy;
   const Index* index;
 
   template <class Lanes>
-  FASTCNN_INLINE auto operator()(std::int64_t at, std::int32_t, Lanes lanes) const {
-    const Vec g = lanes.get(dy + at);
-    const IVec best = lanes.get_index(index + at);
+  FASTCNN_INLINE auto operator()(std::int64_t y, std::int64_t at, std::int32_t, Lanes lanes) const {
+    const Vec g = load_first(dy + y, lanes);
+    const IVec best = load_first(index + at, lanes);
     return [g, best](std::int32_t tap)
                __attribute__((always_inline)) { return select(best == tap, g, zero()); };
   }
 };
 
-struct AverageWindow {
+struct AverageShare {
   const float* dy;
 
   template <class Lanes>
-  FASTCNN_INLINE auto operator()(std::int64_t at, std::int32_t count, Lanes lanes) const {
-    const Vec share = lanes.get(dy + at) * broadcast(1.0f / (float)count);
+  FASTCNN_INLINE auto operator()(std::int64_t y, std::int64_t, std::int32_t count, Lanes lanes) const {
+    const Vec share = load_first(dy + y, lanes) * broadcast(1.0f / (float)count);
     return [share](std::int32_t) __attribute__((always_inline)) { return share; };
   }
 };
 
-// ---- gradients of overlapping windows: each pixel gathers
-// ---------------------------------------------------------
+// ---- gradients of overlapping windows: each pixel gathers ----------------------------------------------
 
-template <class Index>
-struct MaxGather {
+// The windows that hold one input pixel.
+struct Holders {
   const PoolParams& p;
-  const float* dy;
-  const Index* index;
-  float* to;
-  std::int64_t ih, iw;
-  PoolCover rows, cols;
+  std::int32_t id, ih, iw;
+  PoolCover planes, rows, cols;
 
-  template <int V, class Lanes>
-  FASTCNN_INLINE void run(std::int64_t k, Lanes lanes) const {
-    Vec sum[V] = {};
-    for (std::int64_t oh = rows.begin; oh < rows.end; ++oh) {
-      const std::int32_t tap_row = (std::int32_t)(ih - p.rows[oh].origin) * p.kw + (std::int32_t)iw;
-      for (std::int64_t ow = cols.begin; ow < cols.end; ++ow) {
-        const std::int64_t at = (oh * p.ow + ow) * p.c + k;
-        const std::int32_t tap = tap_row - p.cols[ow].origin;
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          const IVec hit = lanes.get_index(index + at + v * kWidth) == tap;
-          sum[v] += select(hit, lanes.get(dy + at + v * kWidth), zero());
+  // f(the window's value in dy, its index, the pixel's tap, the window's count)
+  template <bool kFlat, class F>
+  FASTCNN_INLINE void each(std::int64_t k, F&& f) const {
+    for (std::int64_t od = kFlat ? 0 : planes.begin; od < (kFlat ? 1 : planes.end); ++od)
+      for (std::int64_t oh = rows.begin; oh < rows.end; ++oh) {
+        const WindowRow row = window_row<kFlat>(p, od, oh, id, ih);
+        const std::int64_t first = (od * p.rows.out + oh) * p.cols.out;
+        for (std::int64_t ow = cols.begin; ow < cols.end; ++ow) {
+          const PoolWindow& w = p.cols.windows[ow];
+          f((first + ow) * p.y.pixel + k, (first + ow) * p.c + k, row.tap + (iw - w.origin),
+            row.count * w.count);
         }
       }
-    }
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) lanes.put(to + k + v * kWidth, sum[v]);
   }
 };
 
-struct AverageGather {
-  const PoolParams& p;
-  const float* dy;
+template <bool kFlat, class Share>
+struct Gather {
+  const Holders& holders;
+  const Share& share;
   float* to;
-  PoolCover rows, cols;
 
   template <int V, class Lanes>
   FASTCNN_INLINE void run(std::int64_t k, Lanes lanes) const {
     Vec sum[V] = {};
-    for (std::int64_t oh = rows.begin; oh < rows.end; ++oh)
-      for (std::int64_t ow = cols.begin; ow < cols.end; ++ow) {
-        const float* const from = dy + (oh * p.ow + ow) * p.c + k;
-        const Vec share = broadcast(1.0f / (float)(p.rows[oh].count * p.cols[ow].count));
+    holders.each<kFlat>(k, [&](std::int64_t y, std::int64_t at, std::int32_t tap, std::int32_t count)
+                               __attribute__((always_inline)) {
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sum[v] = fma(lanes.get(from + v * kWidth), share, sum[v]);
-      }
+                                 for (int v = 0; v < V; ++v)
+                                   sum[v] += share(y + v * kWidth, at + v * kWidth, count, lanes)(tap);
+                               });
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) lanes.put(to + k + v * kWidth, sum[v]);
+    for (int v = 0; v < V; ++v) store_first(to + k + v * kWidth, sum[v], lanes);
   }
 };
 
-// f(ih, iw, the pixel in dx)
+// f(the windows that hold a pixel, the pixel in dx)
 template <class F>
-FASTCNN_INLINE void each_pixel(const PoolParams& p, float* dx, std::int64_t ih0, std::int64_t ih1, F&& f) {
-  for (std::int64_t ih = ih0; ih < ih1; ++ih)
-    for (std::int64_t iw = 0; iw < p.iw; ++iw) f(ih, iw, dx + (ih * p.iw + iw) * p.c);
-}
-
-template <class Index>
-void max_grad_with(const PoolParams& p, const float* dy, const Index* index, Act act, const float* y,
-                   float* dx, std::int64_t ih0, std::int64_t ih1) {
-  if (p.tiled) return spread(p, act, y, dx, ih0, ih1, MaxWindow<Index>{dy, index});
-  each_pixel(p, dx, ih0, ih1, [&](std::int64_t ih, std::int64_t iw, float* to) {
-    each_run<false>(p.c, MaxGather<Index>{p, dy, index, to, ih, iw, p.row_cover[ih], p.col_cover[iw]});
+FASTCNN_INLINE void each_pixel(const PoolParams& p, float* dx, std::int64_t r0, std::int64_t r1, F&& f) {
+  each_row(p.rows.in, r0, r1, [&](std::int64_t id, std::int64_t ih) {
+    Holders h{p, (std::int32_t)id, (std::int32_t)ih, 0, p.depth.cover[id], p.rows.cover[ih], {}};
+    float* to = dx + id * p.x.plane + ih * p.x.row;
+    for (; h.iw < p.cols.in; ++h.iw, to += p.x.pixel) {
+      h.cols = p.cols.cover[h.iw];
+      f(h, to);
+    }
   });
 }
 
-void max_grad_rows(const PoolParams& p, const float* dy, const void* index, Act act, const float* y,
-                   float* dx, std::int64_t ih0, std::int64_t ih1) {
+template <class Share>
+void gradient(const PoolParams& p, const Function& f, const float* v, float* dx, std::int64_t r0,
+              std::int64_t r1, const Share& share) {
+  if (p.tiled) return spread(p, f, v, dx, r0, r1, share);
+  with_flatness(p, [&](auto flat) __attribute__((always_inline)) {
+    each_pixel(p, dx, r0, r1, [&](const Holders& holders, float* to) __attribute__((always_inline)) {
+      each_run(p.c, Gather<flat.value, Share>{holders, share, to});
+    });
+  });
+}
+
+void max_grad_rows(const PoolParams& p, const float* dy, const void* index, const Function& f, const float* v,
+                   float* dx, std::int64_t r0, std::int64_t r1) {
   if (p.wide_index)
-    max_grad_with(p, dy, (const std::int32_t*)index, act, y, dx, ih0, ih1);
+    gradient(p, f, v, dx, r0, r1, MaxShare<std::int32_t>{dy, (const std::int32_t*)index});
   else
-    max_grad_with(p, dy, (const std::uint8_t*)index, act, y, dx, ih0, ih1);
+    gradient(p, f, v, dx, r0, r1, MaxShare<std::uint8_t>{dy, (const std::uint8_t*)index});
 }
 
-void average_grad_rows(const PoolParams& p, const float* dy, Act act, const float* y, float* dx,
-                       std::int64_t ih0, std::int64_t ih1) {
-  if (p.tiled) return spread(p, act, y, dx, ih0, ih1, AverageWindow{dy});
-  each_pixel(p, dx, ih0, ih1, [&](std::int64_t ih, std::int64_t iw, float* to) {
-    each_run<false>(p.c, AverageGather{p, dy, to, p.row_cover[ih], p.col_cover[iw]});
-  });
+void average_grad_rows(const PoolParams& p, const float* dy, const Function& f, const float* v, float* dx,
+                       std::int64_t r0, std::int64_t r1) {
+  gradient(p, f, v, dx, r0, r1, AverageShare{dy});
 }
 
-// ---- average
-// -----------------------------------------------------------------------------------------------
+// ---- average -------------------------------------------------------------------------------------------
 
 // sum / count, by a product where that is exact.
 FASTCNN_INLINE Vec mean_of(Vec sum, std::int32_t count) {
@@ -358,55 +390,56 @@ FASTCNN_INLINE Vec mean_of(Vec sum, std::int32_t count) {
 
 struct Average {
   const PoolParams& p;
-  const PoolWindow &r, &w;
-  const float* x;
+  const WindowRow& r;
+  std::int32_t cols, count;
+  const float* x;  // the window's first pixel inside the image
   float* y;
 
   // Each row of the window is summed on its own, then the rows: long windows lose less that way.
   template <int V, class Lanes>
   FASTCNN_INLINE void run(std::int64_t k, Lanes lanes) const {
+    const std::int64_t pixel = p.x.pixel;
     Vec sum[V] = {};
-    for (std::int32_t ih = r.begin; ih < r.end; ++ih) {
-      Vec part[V] = {};
-      const float* from = x + (ih * p.iw + w.begin) * p.c + k;
-      for (std::int32_t iw = w.begin; iw < w.end; ++iw, from += p.c)
+    for (std::int32_t id = 0; id < r.planes; ++id)
+      for (std::int32_t ih = 0; ih < r.rows; ++ih) {
+        Vec part[V] = {};
+        const float* from = x + id * p.x.plane + ih * p.x.row + k;
+        for (std::int32_t iw = 0; iw < cols; ++iw, from += pixel)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) part[v] += lanes.get(from + v * kWidth);
+          for (int v = 0; v < V; ++v) part[v] += load_first(from + v * kWidth, lanes);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[v] += part[v];
-    }
+        for (int v = 0; v < V; ++v) sum[v] += part[v];
+      }
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) lanes.put(y + k + v * kWidth, mean_of(sum[v], r.count * w.count));
+    for (int v = 0; v < V; ++v) store_first(y + k + v * kWidth, mean_of(sum[v], count), lanes);
   }
 };
 
 // 2 x 2 windows in an interleaved block: LeNet's.
-FASTCNN_INLINE void average_2x2(const PoolParams& p, const PoolWindow& r, const PoolWindow& w, const float* x,
-                                float* y) {
-  const float* const a = x + (r.begin * p.iw + w.begin) * kWidth;
-  const float* const b = a + p.iw * kWidth;
-  store(y, mean_of((load(a) + load(a + kWidth)) + (load(b) + load(b + kWidth)), r.count * w.count));
+FASTCNN_INLINE void average_2x2(const PoolParams& p, std::int32_t count, const float* a, float* y) {
+  const float* const b = a + p.x.row;
+  store(y, mean_of((load(a) + load(a + kWidth)) + (load(b) + load(b + kWidth)), count));
 }
 
-void average_rows(const PoolParams& p, const float* x, float* y, std::int64_t oh0, std::int64_t oh1) {
-  for (std::int64_t oh = oh0; oh < oh1; ++oh) {
-    const PoolWindow& r = p.rows[oh];
-    const bool two = p.c == kWidth && size_of(r) == 2;
-    for (std::int64_t ow = 0; ow < p.ow; ++ow) {
-      const PoolWindow& w = p.cols[ow];
-      float* const to = y + (oh * p.ow + ow) * p.c;
-      if (two && size_of(w) == 2)
-        average_2x2(p, r, w, x, to);
-      else
-        each_run<false>(p.c, Average{p, r, w, x, to});
-    }
-  }
+void average_rows(const PoolParams& p, const float* x, float* y, std::int64_t r0, std::int64_t r1) {
+  const bool one = one_vector(p);
+  with_flatness(p, [&](auto flat) __attribute__((always_inline)) {
+    each_window_row<flat.value>(p, x, r0, r1, [&](const WindowRow& r, const float* from, std::int64_t to) {
+      const bool two = one && r.planes == 1 && r.rows == 2;
+      for (std::int64_t ow = 0; ow < p.cols.out; ++ow, to += p.y.pixel) {
+        const PoolWindow& w = p.cols.windows[ow];
+        const float* const first = from + w.begin * p.x.pixel;
+        if (two && size_of(w) == 2)
+          average_2x2(p, r.count * w.count, first, y + to);
+        else
+          each_run(p.c, Average{p, r, size_of(w), r.count * w.count, first, y + to});
+      }
+    });
+  });
 }
 
 }  // namespace
 
-extern const PoolKernels kPool;
-const PoolKernels kPool = {max_rows, average_rows, max_grad_rows, average_grad_rows};
+extern const PoolKernels kPool = {max_rows, average_rows, max_grad_rows, average_grad_rows};
 
-}  // namespace FASTCNN_ISA
-}  // namespace fastcnn
+}  // namespace fastcnn::FASTCNN_ISA

@@ -1,0 +1,160 @@
+#include "graph/run.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/parallel.h"
+#include "core/poison.h"
+#include "ops/execute.h"
+
+namespace fastcnn::graph {
+
+Run::Run(std::shared_ptr<Plan> plan)
+    : plan_(std::move(plan)), input_(at(plan_->graph().input_count())), output_(at(plan_->output_count())) {}
+
+void Run::bind_input(int i, const Tensor& t) {
+  if (i < 0 || i >= static_cast<int>(input_.size())) throw ValueError(str("no input ", i));
+  for (ValueId v = 0; v < plan_->graph().value_count(); ++v) {
+    const Value& value = plan_->graph().value(v);
+    if (value.source != Source::kInput || value.input != i) continue;
+    if (t.shape() != value.desc.shape || t.dtype() != value.desc.dtype)
+      throw ValueError(str("input '", value.name, "': expected ", value.desc.shape, " ",
+                           name_of(value.desc.dtype), ", got ", t.shape(), " ", name_of(t.dtype())));
+  }
+  input_[at(i)] = t;
+}
+
+void Run::bind_output(int i, const Tensor& t) {
+  if (i < 0 || i >= static_cast<int>(output_.size())) throw ValueError(str("no output ", i));
+  const TensorDesc& d = plan_->output_desc(i);
+  if (t.shape() != d.shape || t.dtype() != d.dtype)
+    throw ValueError(str("output ", i, ": expected ", d.shape, " ", name_of(d.dtype), ", got ", t.shape(),
+                         " ", name_of(t.dtype())));
+  output_[at(i)] = t;
+  poison(t.data(), t.bytes());
+}
+
+void Run::check_bound(int section) const {
+  for (const Launch& l : plan_->launches_) {
+    if (l.section != section) continue;
+    for (const Operand& o : l.in)
+      if (o.kind == Operand::kInput && !input_[at(o.index)].defined())
+        throw ValueError(str("plan: input ", o.index, " is not bound"));
+    for (const Operand& o : l.out)
+      if (o.kind == Operand::kOutput && !output_[at(o.index)].defined())
+        throw ValueError(str("plan: output ", o.index, " is not bound"));
+  }
+}
+
+std::byte* Run::address(const Operand& o) const {
+  const auto from = [&](void* p) { return static_cast<std::byte*>(p) + o.offset; };
+  switch (o.kind) {
+    case Operand::kNull:
+    case Operand::kLocal:  // the segment knows
+      return nullptr;
+    case Operand::kArena:
+      return arena_.data() + o.offset;
+    case Operand::kInput:
+      return from(input_[at(o.index)].data());
+    case Operand::kOutput:
+      return from(output_[at(o.index)].data());
+    case Operand::kTensor:
+      return from(plan_->graph().value(static_cast<ValueId>(o.index)).tensor.data());
+    case Operand::kKept:
+      return plan_->kept_->data() + o.offset;
+  }
+  return nullptr;
+}
+
+void Run::resolve(const Launch& l) {
+  in_.resize(l.in.size()), out_.resize(l.out.size());
+  for (std::size_t k = 0; k < l.in.size(); ++k) in_[k] = address(l.in[k]);
+  for (std::size_t k = 0; k < l.out.size(); ++k) out_[k] = address(l.out[k]);
+}
+
+void Run::launch(const Launch& l, std::vector<double>* seconds) {
+  resolve(l);
+  std::byte* const packed = address(l.packed);
+  const int threads = plan_->context().threads;
+  if (l.packed.kind == Operand::kArena) ops::pack(*l.op, in_.data(), packed);
+  ops::RunArgs args{in_.data(), out_.data(), packed, nullptr};
+  std::vector<double> parts(seconds && l.segment ? l.steps * at(threads) : 0, 0.0);
+  if (!parts.empty()) args.seconds = parts.data();
+  const auto start = std::chrono::steady_clock::now();
+  ops::execute(*l.op, args, arena_.data() + l.scratch, threads);
+  if (!seconds) return;
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+  if (parts.empty()) {
+    (*seconds)[l.first_step] += spent.count();
+    return;
+  }
+  // The launch's time, shared out as the threads' was.
+  double all = 0;
+  for (const double t : parts) all += t;
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    (*seconds)[l.first_step + i % l.steps] += all > 0 ? parts[i] / all * spent.count() : 0;
+}
+
+// Makes anew what is kept and was made from something that has changed.
+void Run::renew(int section) {
+  Plan& p = *plan_;
+  if (!p.kept_) p.kept_ = std::make_unique<Arena>(at(p.kept_bytes_));
+  if (!p.prologue_.storages().empty() && p.prologue_.stale()) {
+    for (const Launch& l : p.launches_) {
+      if (l.section != kPrologue) continue;
+      if (l.packed.kind == Operand::kKept) {
+        resolve(l);
+        ops::pack(*l.op, in_.data(), address(l.packed));
+      }
+      launch(l, nullptr);
+    }
+    p.prologue_.note();
+  }
+  for (Plan::Kept& k : p.packs_) {
+    if (k.launch->section != section || !k.watch.stale()) continue;
+    resolve(*k.launch);
+    ops::pack(*k.launch->op, in_.data(), address(k.launch->packed));
+    k.watch.note();
+  }
+}
+
+void Run::touch_written(int section) const {
+  for (const Lockable* l : plan_->locks_[at(section)].write)
+    const_cast<Storage*>(static_cast<const Storage*>(l))->touch();
+}
+
+void Run::section(int section, const Bindings& inputs, const Bindings& outputs,
+                  std::vector<double>* seconds) {
+  Plan& p = *plan_;
+  if (section != next_)
+    throw ValueError(done() ? str("plan: this run has ended; start another")
+                            : str("plan: expected section ", next_, " of ", p.sections(), ", got ", section));
+  const struct Unbind {  // whatever happens, no caller's memory is kept
+    Run* run;
+    ~Unbind() {
+      for (auto* list : {&run->input_, &run->output_})
+        for (Tensor& t : *list) t = Tensor();
+    }
+  } unbind_at_end{this};
+  for (const auto& [i, t] : inputs) bind_input(i, t);
+  for (const auto& [i, t] : outputs) bind_output(i, t);
+  check_bound(section);
+  const ThreadScope scope(p.context().threads);
+  if (!arena_.data()) arena_ = ArenaLoan(at(p.arena_bytes()) + kAlignment);
+  if (seconds) seconds->assign(p.step_count(), 0.0);
+  for (bool renews = false;; renews = true) {
+    const Plan::Locks& locks = (renews ? p.renewing_ : p.locks_)[at(section)];
+    const Access access(locks.read, locks.write);
+    if (!renews && p.stale(section)) continue;
+    parallel_session([&] {
+      if (renews) renew(section);
+      for (const Launch& l : p.launches_)
+        if (l.section == section) launch(l, seconds);
+    });
+    touch_written(section);
+    break;
+  }
+  if (++next_ == p.sections()) arena_ = ArenaLoan();
+}
+
+}  // namespace fastcnn::graph

@@ -1,0 +1,46 @@
+// One run of a plan, section by section: a ticket that owns the memory of its values, so that callers side by
+// side do not meet. Sections of one run follow one another; between them the caller may do anything.
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "graph/plan.h"
+
+namespace fastcnn::graph {
+
+class Run {
+ public:
+  explicit Run(std::shared_ptr<Plan> plan);
+
+  using Bindings = std::vector<std::pair<int, Tensor>>;
+
+  // Runs the next section on memory for its operands, by index: of Graph::input() and of the plan's outputs.
+  // Shapes must be those of the plan. Waits while another run writes what this one reads, or reads what it
+  // writes; weights are used as they are when the section runs. seconds, if given, gets the time of each
+  // step.
+  void section(int section, const Bindings& inputs, const Bindings& outputs,
+               std::vector<double>* seconds = nullptr);
+  bool done() const { return next_ >= plan_->sections(); }
+  const Plan& plan() const { return *plan_; }
+
+ private:
+  void bind_input(int i, const Tensor& t);
+  void bind_output(int i, const Tensor& t);
+  void check_bound(int section) const;
+  std::byte* address(const Operand& o) const;
+  void resolve(const Launch& l);
+  void renew(int section);
+  void launch(const Launch& l, std::vector<double>* seconds);
+  void touch_written(int section) const;
+
+  std::shared_ptr<Plan> plan_;
+  int next_ = 0;
+  ArenaLoan arena_;
+  std::vector<Tensor> input_, output_;  // bound while a section runs
+  std::vector<const void*> in_;         // operands of the launch that runs
+  std::vector<void*> out_;
+};
+
+}  // namespace fastcnn::graph

@@ -1,0 +1,125 @@
+"""Every row of the core's table of elementwise functions: value and gradient against float64, in each layout,
+with every instruction set, with tails, infinities and NaN; and the sum that such functions follow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphs import LAYOUTS, run_graph
+
+from fastcnn import _core
+from fastcnn.reference.pointwise import FUNCTIONS
+
+U = 2.0**-24
+ROWS = {row["name"]: row for row in _core.functions()}
+SPECIAL = np.float32([0, -0.0, np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-30, -1e-30])
+SHAPES = [(3,), (1, 5), (37, 3), (5, 7, 3, 3), (33, 2, 1, 5), (2, 3, 2, 3, 2), (3, 40, 40, 9)]
+
+
+def parameters_of(name):
+    """The defaults, and others."""
+    defaults = ROWS[name]["parameters"]
+    return [defaults, {k: v + 0.125 for k, v in defaults.items()}] if defaults else [{}]
+
+
+CASES = [(name, p) for name in ROWS for p in parameters_of(name)]
+
+
+def inputs(shape, rng):
+    """Special values first, as far as there is room for them."""
+    x = (20 * rng.standard_normal(shape)).astype(np.float32)
+    flat, k = x.reshape(-1), min(len(SPECIAL), x.size)
+    flat[:k] = rng.permutation(SPECIAL)[:k]
+    return x, rng.standard_normal(shape).astype(np.float32)
+
+
+def assert_near(got, want, unit=1.0):
+    """Within 24 roundings of want, or of 1 where it is smaller; infinities and NaN where they belong."""
+    finite = np.isfinite(want)
+    assert np.array_equal(got[~finite], want[~finite].astype(np.float32), equal_nan=True)
+    bound = 24 * U * np.broadcast_to(np.maximum(abs(want), unit), want.shape)
+    assert (abs(got[finite] - want[finite]) <= bound[finite]).all()
+
+
+def test_the_reference_has_every_row():
+    assert set(ROWS) == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+def test_value_and_gradient(name, parameters, layout, isa, rng):
+    _core.select_isa(isa)
+    value, gradient = FUNCTIONS[name]
+    for shape in SHAPES:
+        x, dy = inputs(shape, rng)
+        with np.errstate(all="ignore"):
+            y = value(x, **parameters)
+            v = x if ROWS[name]["from_input"] else y.astype(np.float32)
+            dx = gradient(dy, v, **parameters)
+        assert_near(_core.run(name, [x], parameters, layout)[0], y)
+        attrs = {"kind": name, **parameters}
+        assert_near(_core.run("function_backward", [dy, v], attrs, layout)[0], dx, abs(dy))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+def test_backward_rule(name, parameters, layout, rng):
+    x, dy = rng.standard_normal((2, 5, 7, 3, 3)).astype(np.float32)
+
+    def build(g, ids):
+        y = g.record(name, [ids[0]], parameters)[0]
+        return [y, g.backward(y, ids[1], [ids[0]])[0]]
+
+    (y, dx), _ = run_graph(build, [x, dy], layout)
+    value, gradient = FUNCTIONS[name]
+    assert_near(y, value(x, **parameters))
+    assert_near(dx, gradient(dy, x if ROWS[name]["from_input"] else y, **parameters), abs(dy))
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("count", [1, 2, 3, 17])
+def test_a_sum_goes_from_the_first_to_the_last(count, layout, isa, rng):
+    _core.select_isa(isa)
+    for shape in SHAPES:
+        x = [rng.standard_normal(shape).astype(np.float32) for _ in range(count)]
+        want = x[0]
+        for a in x[1:]:
+            want = want + a
+        assert np.array_equal(_core.run("add", x, {}, layout)[0], want)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+def test_a_function_after_a_sum(name, parameters, layout, rng):
+    a, b, c = rng.standard_normal((3, 5, 7, 3, 3)).astype(np.float32)
+
+    def build(g, ids):
+        return g.record(name, g.record("add", ids, {}), parameters)
+
+    (y,), plan = run_graph(build, [a, b, c], layout)
+    assert [s["op"] for s in plan.steps if s["op"] in ("add", name)] == ["add"]
+    assert_near(y, FUNCTIONS[name][0](a + b + c, **parameters))
+
+
+def test_a_scalar_is_one_by_position_not_by_shape():
+    x = np.float32([[[[3]]]])
+    assert _core.run("scale", [x, np.float32([2])], {}, "interleaved")[0] == 6
+    hyper, param = np.float32([1, 0, 0, 0, 0, 0]), np.arange(6, dtype=np.float32)
+    grad = np.ones(6, np.float32)
+    _core.run("sgd", [param, grad, None, hyper], {})
+    assert np.array_equal(param, np.arange(-1, 5))
+
+
+def test_wrong_calls():
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match=r"relu, tanh, sigmoid, .*, got 'gelu_'"):
+        _core.run("function_backward", [x, x], {"kind": "gelu_"})
+    with pytest.raises(ValueError, match="relu: got a parameter of another function"):
+        _core.run("function_backward", [x, x], {"kind": "relu", "negative_slope": 0.5})
+    with pytest.raises(ValueError, match="unknown attribute 'slope'; known: negative_slope"):
+        _core.run("leaky_relu", [x], {"slope": 0.5})
+    with pytest.raises(ValueError, match="inputs of one shape, got 2x3 and 3x2"):
+        _core.run("add", [x, x, x.T.copy()], {})
