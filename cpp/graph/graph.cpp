@@ -194,8 +194,10 @@ std::vector<ValueId> Graph::backward(ValueId target, ValueId seed, const std::ve
   if (seed == kNoValue) {
     check(desc(target).shape.numel() == 1, "backward: expected the gradient of a value of shape ",
           desc(target).shape, ": only one number can do without");
-    seed = new_value(desc(target));
-    value(seed).source = Source::kOne;
+    Tensor one(desc(target).shape);
+    *one.as<float>() = 1;
+    seed = tensor(one, "");
+    value(seed).one = true;
   } else if (desc(seed).shape != desc(target).shape || desc(seed).dtype != DType::kFloat32) {
     throw ValueError(str("backward: expected a float32 gradient of shape ", desc(target).shape, ", got ",
                          name_of(desc(seed).dtype), " ", desc(seed).shape));

@@ -24,11 +24,12 @@ std::size_t at(T id) {  // ids are small and not negative
   return static_cast<std::size_t>(id);
 }
 
-enum class Source : std::uint8_t { kNode, kInput, kTensor, kOne };
+enum class Source : std::uint8_t { kNode, kInput, kTensor };
 
 struct Value {
   TensorDesc desc;
   Source source = Source::kNode;
+  bool one = false;                // the constant 1 that a backward pass starts from
   NodeId producer = kNoNode;       // position in nodes()
   int input = -1;                  // which run-time input, for Source::kInput
   int section = 0;                 // in which an input is bound
@@ -80,7 +81,7 @@ class Graph final : public ops::GradBuilder {
   std::vector<ValueId> add(const std::string& op, const std::vector<ValueId>& in,
                            const Attrs& attrs) override;
   const TensorDesc& desc(ValueId v) const override { return value(v).desc; }
-  bool is_one(ValueId v) const override { return v >= 0 && value(v).source == Source::kOne; }
+  bool is_one(ValueId v) const override { return v >= 0 && value(v).one; }
 
   const Value& value(ValueId v) const { return values_[at(v)]; }
   Value& value(ValueId v) { return values_[at(v)]; }
