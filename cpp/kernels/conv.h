@@ -63,13 +63,15 @@ struct ConvFinish {
   Function function;
 };
 
-struct ConvPool {   // one output row
+struct ConvPool {   // one output row, of `runs` planes
   const float* in;  // first row of the windows
   std::ptrdiff_t in_row, in_pixel;
   std::int64_t kh, kw, sw, cols, c;
   float* out;
   std::ptrdiff_t out_pixel;
   bool average;
+  std::int64_t runs = 1;
+  std::ptrdiff_t in_run = 0, out_run = 0;
 };
 
 // One block of packed weights [taps][ic][vectors * width] and its place in w. Backward data packs with the

@@ -39,14 +39,10 @@ struct Sum {
   }
 };
 
-// y = f(y + residual), n floats; y + residual goes to `kept` too.
-void finish_run(const ConvKernels& k, float* y, const float* residual, float* kept, std::int64_t n,
-                const Function& f) {
-  ConvFinish run{};
-  run.y = y, run.residual = residual, run.kept = kept;
-  run.pixels = 1, run.c = run.pixel = run.residual_pixel = run.kept_pixel = n;
-  run.function = f;
-  k.finish(run);
+// y = f(y + residual) for `rows` runs of n floats, `step` apart; y + residual goes to `kept` too.
+void finish_rows(const ConvKernels& k, float* y, const float* residual, float* kept, std::int64_t rows,
+                 std::ptrdiff_t step, std::int64_t n, const Function& f) {
+  k.finish({y, residual, kept, step, step, step, rows, n, f});
 }
 
 class InterleavedConv : public Sliced {
@@ -93,11 +89,10 @@ class InterleavedForward final : public InterleavedConv {
     if (!finishes && !pools_) return convolve(a, y, 0, rows);
     for (std::int64_t i = 0; i < rows; ++i) {
       convolve(a, y, i, i + 1);
-      for (std::int64_t o = 0; finishes && o < c_.oc; ++o) {
-        const std::ptrdiff_t at = o * sum_.conv.y_c + i * row;
-        finish_run(conv_, y + at, residual ? residual + at : nullptr, kept ? kept + at : nullptr, row,
-                   function_);
-      }
+      const std::ptrdiff_t at = i * row;
+      if (finishes)
+        finish_rows(conv_, y + at, residual ? residual + at : nullptr, kept ? kept + at : nullptr, c_.oc,
+                    sum_.conv.y_c, row, function_);
       if (pools_) pool_row_ending_at(i / c_.out[1], i % c_.out[1], y, floats(a.out[0]));
     }
   }
@@ -114,6 +109,8 @@ class InterleavedForward final : public InterleavedConv {
     pool_.in_row = c_.out[2] * block(), pool_.in_pixel = pool_.out_pixel = pool_.c = block();
     pool_.cols = (c_.out[2] - pool_.kw) / pool_.sw + 1;
     pool_rows_ = (c_.out[1] - pool_.kh) / pool_stride_ + 1;
+    pool_.runs = c_.oc, pool_.in_run = sum_.conv.y_c;
+    pool_.out_run = c_.out[0] * pool_rows_ * pool_.cols * block();
   }
 
   void convolve(const SliceArgs& a, float* y, std::int64_t first, std::int64_t last) const {
@@ -131,12 +128,9 @@ class InterleavedForward final : public InterleavedConv {
     const std::int64_t top = i - (pool_.kh - 1), row = top / pool_stride_;
     if (top < 0 || top % pool_stride_ != 0 || row >= pool_rows_) return;
     ConvPool p = pool_;
-    for (std::int64_t o = 0; o < c_.oc; ++o) {
-      const std::int64_t at = o * c_.out[0] + plane;
-      p.in = y + (at * c_.out[1] + top) * pool_.in_row;
-      p.out = pooled + (at * pool_rows_ + row) * pool_.cols * block();
-      conv_.pool(p);
-    }
+    p.in = y + (plane * c_.out[1] + top) * pool_.in_row;
+    p.out = pooled + (plane * pool_rows_ + row) * pool_.cols * block();
+    conv_.pool(p);
   }
 
   int bias_, residual_ = -1, kept_ = -1, unpooled_ = -1;
@@ -172,7 +166,7 @@ class InterleavedBackwardData final : public InterleavedConv {
         k_.conv_rows(p.sum.conv, dy, w + p.w, nullptr, dx + g * c_.gic() * plane + p.dx, 0,
                      p.sum.conv.axis[0].out * p.sum.conv.axis[1].out);
     }
-    if (residual_ >= 0) finish_run(conv_, dx, floats(a.in[residual_]), nullptr, c_.ic * plane, {});
+    if (residual_ >= 0) finish_rows(conv_, dx, floats(a.in[residual_]), nullptr, 1, 0, c_.ic * plane, {});
   }
 
   std::string detail() const override {

@@ -40,10 +40,10 @@ class WinogradWeightsConv : public Prepared {
     } else {
       const double flops =
           2.0 * kWinogradProducts * static_cast<double>(tiles) * static_cast<double>(c_.ic * c_.oc);
-      groups_ = groups_of(tiles / kGroupTiles, flops, kItemFlops, sums * 4);
+      groups_ = groups_of(tiles / kGroupTiles, flops, 2 * kItemFlops, sums * 4);
       chunk_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kBlockBytes / per_tile), 1, kWinogradTiles);
     }
-    chunk_ = std::clamp<std::int64_t>(ceil_div(tiles, groups_), 1, chunk_);
+    if (const std::int64_t most = ceil_div(tiles, groups_)) chunk_ = ceil_div(most, ceil_div(most, chunk_));
     v_ = WinogradStrides(c_.ic, chunk_, out_.width);
     d_ = WinogradStrides(out_.padded(), chunk_, out_.width);
     sums_floats_ = round_up(sums, 16);

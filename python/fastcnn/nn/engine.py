@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import threading
 from collections import OrderedDict
@@ -37,10 +36,12 @@ class _Cache:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans.setdefault(key, make())
-        with contextlib.suppress(KeyError):  # another thread has just dropped it
+        try:
             self._plans.move_to_end(key)
             while len(self._plans) > _CACHE:
                 self._plans.popitem(last=False)
+        except KeyError:  # another thread has just dropped it
+            pass
         return plan
 
 
@@ -48,11 +49,22 @@ def _machine() -> tuple[str, int]:
     return _core.isa(), _core.get_num_threads()
 
 
-def _structure(module: Module) -> tuple[Any, ...]:
+class _Structure:
     """What a trace depends on besides the input: modes, settings, members, frozen parameters."""
-    parts = [(id(m), m.training, m._settings) for m in module.modules()]
-    held = [(id(p.tensor), p.requires_grad) for p in module.parameters()]
-    return (*parts, *held, *(id(b.tensor) for b in module.buffers()))
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, module: Module) -> None:
+        parts = [(id(m), m.training, m._settings) for m in module.modules()]
+        held = [(id(p.tensor), p.requires_grad) for p in module.parameters()]
+        self._parts = (*parts, *held, *(id(b.tensor) for b in module.buffers()))
+        self._hash = hash(self._parts)  # once: a key is looked up in every step
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Structure) and self._parts == other._parts
 
 
 def check_input(who: str, x: Any) -> np.ndarray:
@@ -209,16 +221,16 @@ class Runner:
     def __init__(self, module: Module) -> None:
         self.module = module
         self._cache = _Cache()
-        self._keys: dict[Any, tuple[int, tuple[Any, ...]]] = {}  # by the thread's mode
+        self._keys: dict[Any, tuple[int, _Structure]] = {}  # by the thread's mode
         # Each thread goes on backward from its own forward pass: .last is the plan and its run.
         self._here = threading.local()
 
     def key(self) -> tuple[Any, ...]:
-        seen, key = self._keys.get(_state.current_mode(), (-1, ()))
-        if seen != _state.structure():
-            seen, key = _state.structure(), _structure(self.module)
-            self._keys[_state.current_mode()] = seen, key
-        return (key, _machine())
+        mode, now = _state.current_mode(), _state.structure()
+        known = self._keys.get(mode)
+        if known is None or known[0] != now:
+            known = self._keys[mode] = now, _Structure(self.module)
+        return (known[1], *_machine())
 
     def _plan_for(self, shapes: tuple[tuple[int, ...], ...], training: bool, layout: str) -> Any:
         kind = ForwardBackward if training else Inference

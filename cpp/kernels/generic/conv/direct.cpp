@@ -205,23 +205,28 @@ FASTCNN_INLINE std::int64_t clamp(std::int64_t x, std::int64_t lo, std::int64_t 
 
 // kH = kW = 0: sizes known only at run time.
 template <bool kAverage, int kH, int kW>
-void pool_row(const ConvPool p) {
+void pool_row(const ConvPool& p, const float* in, float* out) {
   const std::int64_t kh = kH ? kH : p.kh, kw = kW ? kW : p.kw;
   const Vec share = broadcast(1.0f / (float)(kh * kw));
-  for (std::int64_t q = 0; q < p.cols; ++q)
-    for_lanes(p.c, [&](std::int64_t i, auto n) {
-      const float* window = p.in + q * p.sw * p.in_pixel + i;
-      Vec v = load_first(window, n);
+  const std::ptrdiff_t in_row = p.in_row, in_pixel = p.in_pixel, out_pixel = p.out_pixel;
+  const std::int64_t step = p.sw * in_pixel, cols = p.cols, c = p.c;
+  const auto pixel = [&](std::int64_t q, std::int64_t i, auto n) {
+    const float* window = in + q * step + i;
+    Vec v = load_first(window, n);
 #pragma GCC unroll 2
-      for (std::int64_t y = 0; y < kh; ++y)
+    for (std::int64_t y = 0; y < kh; ++y)
 #pragma GCC unroll 2
-        for (std::int64_t x = 0; x < kw; ++x) {
-          if (y == 0 && x == 0) continue;
-          const Vec t = load_first(window + y * p.in_row + x * p.in_pixel, n);
-          v = kAverage ? v + t : larger(v, t);
-        }
-      store_first(p.out + q * p.out_pixel + i, kAverage ? v * share : v, n);
-    });
+      for (std::int64_t x = 0; x < kw; ++x) {
+        if (y == 0 && x == 0) continue;
+        const Vec t = load_first(window + y * in_row + x * in_pixel, n);
+        v = kAverage ? v + t : larger(v, t);
+      }
+    store_first(out + q * out_pixel + i, kAverage ? v * share : v, n);
+  };
+  if (c == kWidth)  // a batch-interleaved block: the loop over channels would cost as much as the pixel
+    for (std::int64_t q = 0; q < cols; ++q) pixel(q, 0, Full{});
+  else
+    for (std::int64_t q = 0; q < cols; ++q) for_lanes(c, [&](std::int64_t i, auto n) { pixel(q, i, n); });
 }
 
 void patch(const ConvPatch& p) {
@@ -258,6 +263,10 @@ void finish(const ConvFinish& f) {
       float* y = f.y + r * f.pixel;
       const float* residual = f.residual ? f.residual + r * f.residual_pixel : nullptr;
       float* kept = f.kept ? f.kept + r * f.kept_pixel : nullptr;
+      if (!residual && !kept) {
+        for_lanes(length, [&](std::int64_t i, auto n) { store_first(y + i, fn(load_first(y + i, n)), n); });
+        continue;
+      }
       for_lanes(length, [&](std::int64_t i, auto n) {
         Vec v = load_first(y + i, n);
         if (residual) v = v + load_first(residual + i, n);
@@ -298,10 +307,10 @@ void moments(const float* y, std::ptrdiff_t pixel, std::int64_t pixels, std::int
 }
 
 void pool(const ConvPool& p) {
-  if (p.kh == 2 && p.kw == 2)
-    p.average ? pool_row<true, 2, 2>(p) : pool_row<false, 2, 2>(p);
-  else
-    p.average ? pool_row<true, 0, 0>(p) : pool_row<false, 0, 0>(p);
+  const bool two = p.kh == 2 && p.kw == 2;
+  const auto row = p.average ? (two ? pool_row<true, 2, 2> : pool_row<true, 0, 0>)
+                             : (two ? pool_row<false, 2, 2> : pool_row<false, 0, 0>);
+  for (std::int64_t r = 0; r < p.runs; ++r) row(p, p.in + r * p.in_run, p.out + r * p.out_run);
 }
 
 void channel_sums(const float* y, std::ptrdiff_t pixel, std::int64_t pixels, std::int64_t c, float* sums) {

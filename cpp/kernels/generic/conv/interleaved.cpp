@@ -31,12 +31,13 @@ struct Range {
 };
 
 // The place of one tile: x, w, start and y at its first pixel and channel (and first tap, which may lie
-// outside x), the column there, and the taps whose planes and rows lie inside: `planes` runs [tap, end).
+// outside x), the column there, and the taps whose planes and rows lie inside: `planes` runs [tap, end), at
+// least one, which may be empty.
 struct Tile {
   const float* x;
   std::int64_t col;
   const IlTap *tap, *end;
-  std::int64_t planes, plane;  // taps from run to run
+  std::int64_t planes, plane, skip;  // taps from run to run, and from one's end to the next
   const float* w;
   const float* start;
   float* y;
@@ -56,9 +57,9 @@ void conv_tile(const IlConv& c, const Tile& t) {
   const std::int64_t col_step = kUnit ? 1 : cols.step, col = t.col, in_w = cols.in;
   const std::ptrdiff_t step = col_step * kWidth, w_o = c.w_o;
   const float *const x = t.x, *const w = t.w;
-  const IlTap *from = t.tap, *end = t.end;
-  for (std::int64_t plane = 0; plane < t.planes; ++plane, from += t.plane, end += t.plane)
-    for (const IlTap* tap = from; tap != end; ++tap) {
+  const IlTap *tap = t.tap, *end = t.end;
+  for (std::int64_t left = t.planes;; tap += t.skip, end += t.plane) {
+    for (; tap != end; ++tap) {
       const float *const xp = x + tap->x, *const w0 = w + tap->w, *const w4 = w0 + 4 * w_o;
       if (kInside) {
         Vec xv[PT];
@@ -84,6 +85,8 @@ void conv_tile(const IlConv& c, const Tile& t) {
         }
       }
     }
+    if (--left <= 0) break;
+  }
   float* const y = t.y;
   const std::ptrdiff_t y_c = c.y_c, y_col = cols.y;
 #pragma GCC unroll 8
@@ -157,7 +160,8 @@ void conv_rows(const IlConv& c, const float* x, const float* w, const float* sta
     const std::int64_t plane = i / rows.out, row = i % rows.out;
     std::int64_t x_plane, x_row;
     const Range deep = Range::taps(planes, plane, &x_plane), inside = Range::taps(rows, row, &x_row);
-    const IlTap* const taps = c.taps + deep.begin * per_plane;
+    const IlTap* const taps = c.taps + deep.begin * per_plane + inside.begin * per_row;
+    const std::int64_t run = deep.begin < deep.end ? (inside.end - inside.begin) * per_row : 0;
     const float* const x0 = x + (x_plane * rows.in + x_row) * cols.in * kWidth;
     float* const y0 = y + plane * planes.y + row * rows.y;
     for (int s = 0; s < 3; ++s) {
@@ -168,9 +172,8 @@ void conv_rows(const IlConv& c, const float* x, const float* w, const float* sta
         pixels.each([&](std::int64_t j, int j_size) {
           const std::int64_t at = section.begin + j, col = cols.first + at * cols.step;
           tiles.at[o_size][j_size](
-              c, {x0 + col * kWidth, col, taps + inside.begin * per_row, taps + inside.end * per_row,
-                  deep.end - deep.begin, per_plane, w + o * c.w_o, start ? start + o : nullptr,
-                  y0 + o * c.y_c + at * cols.y});
+              c, {x0 + col * kWidth, col, taps, taps + run, deep.end - deep.begin, per_plane, per_plane - run,
+                  w + o * c.w_o, start ? start + o : nullptr, y0 + o * c.y_c + at * cols.y});
         });
       });
     }

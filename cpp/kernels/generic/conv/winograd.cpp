@@ -190,7 +190,8 @@ struct OutputTile {
   int pooled_rows, pooled_cols;
 };
 
-template <class N>
+// kWhole: all of the tile lies inside the image.
+template <bool kWhole, class N>
 FASTCNN_INLINE void add_moments(const WinogradOutput& a, const OutputTile& t, std::ptrdiff_t c, N n,
                                 const Vec (&o)[4][4]) {
   const Vec shift = t.first ? o[0][0] : load_first(a.shift + c, n);
@@ -200,7 +201,7 @@ FASTCNN_INLINE void add_moments(const WinogradOutput& a, const OutputTile& t, st
   for (int i = 0; i < 4; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      if (i >= t.rows || j >= t.cols) continue;
+      if (!kWhole && (i >= t.rows || j >= t.cols)) continue;
       const Vec d = o[i][j] - shift;
       sum = sum + d;
       square = fma(d, d, square);
@@ -225,7 +226,7 @@ FASTCNN_INLINE void pool_tile(const WinogradOutput& a, const OutputTile& t, std:
     }
 }
 
-template <class F, class N>
+template <bool kWhole, class F, class N>
 FASTCNN_INLINE void output_tile(const WinogradOutput& a, const OutputTile& t, const float* m,
                                 std::ptrdiff_t c, N n, const F& f) {
   const std::ptrdiff_t product = a.m.product;
@@ -248,29 +249,22 @@ FASTCNN_INLINE void output_tile(const WinogradOutput& a, const OutputTile& t, co
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) o[i][j] = o[i][j] + bias;
   }
-  if (a.shift) add_moments(a, t, c, n, o);
-  if (F::kind == FunctionKind::kNone && n == kWidth && t.rows == 4 && t.cols == 4 && !a.residual &&
-      !a.pooled) {
+  if (a.shift) add_moments<kWhole>(a, t, c, n, o);
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      float* y = here(a.y + t.y + i * a.images.row + c);
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) store(y + j * a.images.pixel, f(o[i][j]));
-    }
-    return;
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i)
+  for (int i = 0; i < 4; ++i) {
+    if (!kWhole && i >= t.rows) continue;
+    const float* residual = a.residual;
+    if (residual) residual = here(residual + t.residual + i * a.residual_images.row + c);
+    float* y = a.y;
+    if (y) y = here(y + t.y + i * a.images.row + c);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      if (i >= t.rows || j >= t.cols) continue;
-      if (a.residual)
-        o[i][j] = o[i][j] + load_first(a.residual + t.residual + i * a.residual_images.row +
-                                           j * a.residual_images.pixel + c,
-                                       n);
+      if (!kWhole && j >= t.cols) continue;
+      if (residual) o[i][j] = o[i][j] + load_first(residual + j * a.residual_images.pixel, n);
       o[i][j] = f(o[i][j]);
-      if (!a.pooled) store_first(a.y + t.y + i * a.images.row + j * a.images.pixel + c, o[i][j], n);
+      if (y) store_first(y + j * a.images.pixel, o[i][j], n);
     }
+  }
   if (a.pooled) pool_tile(a, t, c, n, o);
 }
 
@@ -295,7 +289,10 @@ FASTCNN_INLINE void output_tiles(const WinogradOutput& a, const F& f) {
       t.pooled_rows = at_most(pool.h - ty * 2, 2), t.pooled_cols = at_most(pool.w - tx * 2, 2);
     }
     const float* m = a.m.data + index * a.m.tile;
-    for_lanes(a.c, [&](std::ptrdiff_t c, auto n) { output_tile(a, t, m, c, n, f); });
+    if (t.rows == 4 && t.cols == 4)
+      for_lanes(a.c, [&](std::ptrdiff_t c, auto n) { output_tile<true>(a, t, m, c, n, f); });
+    else
+      for_lanes(a.c, [&](std::ptrdiff_t c, auto n) { output_tile<false>(a, t, m, c, n, f); });
   });
 }
 
