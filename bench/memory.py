@@ -5,12 +5,14 @@ Each contender has a process of its own; the network's weights and the batch are
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from typing import Any
 
-from .timing import table
-from .train import CASES
+from .peers import TorchTraining
+from .timing import case_name, show
+from .train import CASES, ours
 
 COLUMNS = [
     ("name", "training step", "s"),
@@ -21,45 +23,45 @@ COLUMNS = [
 ]
 MODES = ("eager", "channels_last")
 
-_CHILD = """
-import resource, sys
-from {package} import peers, train
-name, batch, who = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-model, x, y, step = train.ours(name, batch)
-if who == "fastcnn":
-    run = lambda: step.step(x, y)
-else:
-    small = peers.TorchTraining(name, who, model.state_dict(), x[:2], y[:2], 1e-3)
-    small.step()  # libraries are loaded and initialised before the count starts
-    peer = peers.TorchTraining(name, who, model.state_dict(), x, y, 1e-3)
-    run = peer.step
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for _ in range(4):
-    run()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
+
+def peak_bytes() -> int:
+    """The most memory that this process has had; macOS counts it in bytes, Linux in KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def growth(name: str, batch: int, who: str) -> int:
+    """Bytes by which this process grows in four steps of "fastcnn" or of PyTorch in a mode."""
+    model, x, y, step = ours(name, batch)
+    if who != "fastcnn":
+        state = model.state_dict()
+        TorchTraining(
+            name, who, state, x[:2], y[:2], 1e-3
+        ).step()  # initialises the libraries before the count
+        peer = TorchTraining(name, who, state, x, y, 1e-3)
+    before = peak_bytes()
+    for _ in range(4):
+        _ = step.step(x, y) if who == "fastcnn" else peer.step()
+    return peak_bytes() - before
 
 
 def growth_mb(name: str, batch: int, who: str) -> float:
-    code = _CHILD.format(package=__package__)
-    run = subprocess.run(
-        [sys.executable, "-c", code, name, str(batch), who], capture_output=True, text=True, check=True
-    )
-    return float(run.stdout) / 1024
+    """The same in a process of its own, in MiB."""
+    code = f"from {__package__} import memory; print(memory.growth({name!r}, {batch}, {who!r}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(run.stdout) / 2**20
+
+
+def run_case(name: str, batch: int) -> dict[str, Any]:
+    row = {"name": case_name((name, batch)), "fastcnn_mb": growth_mb(name, batch, "fastcnn")}
+    try:
+        peers = {mode: growth_mb(name, batch, mode) for mode in MODES}
+    except subprocess.CalledProcessError:
+        return row  # no PyTorch here
+    best = min(peers, key=lambda mode: peers[mode])
+    return row | {"torch_mb": peers[best], "torch_mode": best, "ratio": row["fastcnn_mb"] / peers[best]}
 
 
 def run(cases: tuple[tuple[str, int], ...] = CASES) -> list[dict[str, Any]]:
     """Measure and print; the rows."""
-    rows = []
-    for name, batch in cases:
-        row: dict[str, Any] = {"name": f"{name} b{batch}", "fastcnn_mb": growth_mb(name, batch, "fastcnn")}
-        try:
-            peers = {mode: growth_mb(name, batch, mode) for mode in MODES}
-        except subprocess.CalledProcessError:
-            peers = {}  # no PyTorch here
-        if peers:
-            best = min(peers, key=lambda k: peers[k])
-            row |= {"torch_mb": peers[best], "torch_mode": best, "ratio": row["fastcnn_mb"] / peers[best]}
-        rows.append(row)
-    print(table(rows, COLUMNS))
-    return rows
+    return show((run_case(name, batch) for name, batch in cases), COLUMNS)

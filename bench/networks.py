@@ -129,17 +129,17 @@ def work(name: str, mode: str, batch: int) -> tuple[Callable[[], Any], np.ndarra
 
 def run(cases: tuple[tuple[str, str, int], ...] = CASES, rounds: int = 7) -> list[dict[str, Any]]:
     """Measure and print; the rows."""
-    from .timing import alternate, table
+    from .timing import alternate, case_name, show
 
     formats = {"ms": ".2f", "images/s": ",.0f", "GFLOP/s": ",.0f", "arena MB": ".0f", "moved MB": ",.0f"}
     columns = [("name", "network", "s"), *((k, k, f) for k, f in formats.items())]
-    rows: list[dict[str, Any]] = []
-    for name, mode, batch in cases:
-        once, _, plan = work(name, mode, batch)
-        seconds = alternate({"fastcnn": lambda once=once: once() is None or None}, rounds)["fastcnn"]
+
+    def measured(case: tuple[str, str, int]) -> dict[str, Any]:
+        once, _, plan = work(*case)
+        seconds = alternate({"fastcnn": lambda: once() is None or None}, rounds)["fastcnn"]
         flops, moved = (sum(s[k] for s in plan.steps) for k in ("flops", "bytes"))
-        figures = (seconds * 1e3, batch / seconds, flops / seconds / 1e9, plan.arena_bytes / 1e6, moved / 1e6)
-        rows.append({"name": f"{name} {mode} b{batch}", **dict(zip(formats, figures, strict=True))})
-        print(table(rows[-1:], columns).splitlines()[-1], flush=True)
-    print("\n" + table(rows, columns))
-    return rows
+        rates = case[-1] / seconds, flops / seconds / 1e9
+        figures = (seconds * 1e3, *rates, plan.arena_bytes / 1e6, moved / 1e6)
+        return {"name": case_name(case), **dict(zip(formats, figures, strict=True))}
+
+    return show(map(measured, cases), columns)

@@ -7,27 +7,30 @@ the float64 reference before anything is timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from fastcnn import _core, reference
 
-from .timing import alternate, fma_peak, table
+from .peers import torch_here
+from .timing import alternate, fma_peak, show
 
-# name, batch, in channels, size, out channels, kernel, stride, padding
-CONVOLUTIONS = (
-    ("vgg 64x56", 16, 64, 56, 64, 3, 1, 1),
-    ("vgg 128x28", 16, 128, 28, 128, 3, 1, 1),
-    ("resnet20 16x32", 128, 16, 32, 16, 3, 1, 1),
-    ("resnet20 16x32 s2", 128, 16, 32, 32, 3, 2, 1),
-    ("resnet20 32x16", 128, 32, 16, 32, 3, 1, 1),
-    ("resnet20 64x8", 128, 64, 8, 64, 3, 1, 1),
-    ("resnet50 1x1 256x14", 8, 1024, 14, 256, 1, 1, 0),
-    ("stem 7x7 s2", 8, 3, 224, 64, 7, 2, 3),
-    ("alexnet 5x5", 16, 32, 28, 96, 5, 1, 2),
+# name, in channels, size, out channels, kernel, stride, padding, batch
+CASES = (
+    ("vgg 64x56", 64, 56, 64, 3, 1, 1, 16),
+    ("vgg 128x28", 128, 28, 128, 3, 1, 1, 16),
+    ("resnet20 16x32", 16, 32, 16, 3, 1, 1, 128),
+    ("resnet20 16x32 s2", 16, 32, 32, 3, 2, 1, 128),
+    ("resnet20 32x16", 32, 16, 32, 3, 1, 1, 128),
+    ("resnet20 64x8", 64, 8, 64, 3, 1, 1, 128),
+    ("resnet50 1x1 256x14", 1024, 14, 256, 1, 1, 0, 8),
+    ("stem 7x7 s2", 3, 224, 64, 7, 2, 3, 8),
+    ("alexnet 5x5", 32, 28, 96, 5, 1, 2, 16),
 )
+DIRECTIONS = ("forward", "backward data", "backward weights")
 COLUMNS = [
     ("name", "op", "s"),
     ("implementation", "implementation", "s"),
@@ -77,11 +80,9 @@ def error(got: np.ndarray, want: np.ndarray) -> float:
 def _torch_conv(
     direction: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray, stride: int, padding: int
 ) -> dict[str, Callable[[], None]]:
-    try:
-        import torch
-    except ImportError:
+    torch = torch_here()
+    if torch is None:
         return {}
-    torch.set_num_threads(_core.get_num_threads())
     out: dict[str, Callable[[], None]] = {}
     mask = [direction == "backward data", direction == "backward weights", False]
     for name, fmt in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
@@ -103,7 +104,7 @@ def _torch_conv(
 def convolution(
     case: tuple[Any, ...], direction: str, implementation: str, rounds: int, numpy: bool
 ) -> dict[str, Any]:
-    name, n, ic, size, oc, k, stride, padding = case
+    name, ic, size, oc, k, stride, padding, n = case
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, ic, size, size)).astype(np.float32)
     w = (rng.standard_normal((oc, ic, k, k)) / np.sqrt(ic * k * k)).astype(np.float32)
@@ -151,20 +152,18 @@ def convolution(
 
 
 def run(
-    rounds: int = 7, only: str = "", implementations: tuple[str, ...] = ("auto",), numpy: bool = False
+    cases: tuple[tuple[Any, ...], ...] = CASES,
+    rounds: int = 7,
+    implementations: tuple[str, ...] = ("auto",),
+    numpy: bool = False,
 ) -> list[dict[str, Any]]:
-    """Measure and print the convolutions whose name contains ``only``; the rows."""
-    rows = []
-    for case in CONVOLUTIONS:
-        if only not in case[0]:
-            continue
-        for direction in ("forward", "backward data", "backward weights"):
-            for implementation in implementations:
-                try:
-                    rows.append(convolution(case, direction, implementation, rounds, numpy))
-                except ValueError as declined:
-                    print(f"{case[0]} {direction} {implementation}: {declined}")
-                    continue
-                print(table(rows[-1:], COLUMNS).splitlines()[-1], flush=True)
-    print("\n" + table(rows, COLUMNS))
-    return rows
+    """Measure and print; the rows."""
+
+    def measured() -> Iterator[dict[str, Any]]:
+        for case, direction, implementation in itertools.product(cases, DIRECTIONS, implementations):
+            try:
+                yield convolution(case, direction, implementation, rounds, numpy)
+            except ValueError as declined:
+                print(f"{case[0]} {direction} {implementation}: {declined}")
+
+    return show(measured(), COLUMNS)

@@ -6,11 +6,12 @@ convolution in nhwc and interleaved) are what can make the choice wrong; one com
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from .timing import table
+from .timing import show
 from .train import ours
 
 CASES = (("lenet5", 64), ("resnet20_cifar", 32))
@@ -42,9 +43,5 @@ def run_case(name: str, batch: int, layout: str, rounds: int) -> list[dict[str, 
 
 def run(cases: tuple[Any, ...] = CASES, rounds: int = 7) -> list[dict[str, Any]]:
     """Measure and print; the rows."""
-    rows = []
-    for name, batch in cases:
-        for layout in ("nhwc", "interleaved"):
-            rows += run_case(name, batch, layout, rounds)
-    print(table(rows, COLUMNS))
-    return rows
+    runs = itertools.product(cases, ("nhwc", "interleaved"))
+    return show((row for case, layout in runs for row in run_case(*case, layout, rounds)), COLUMNS)

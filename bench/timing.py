@@ -10,7 +10,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastcnn import _core
@@ -52,7 +52,10 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     import numpy as np
 
-    out = {
+    from .peers import torch_here
+
+    torch = torch_here()
+    return {
         "cpu": _core.cpu_name(),
         "instruction_set": _core.isa(),
         "threads": _core.get_num_threads(),
@@ -61,19 +64,41 @@ def machine() -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "fma_peak_gflops": round(fma_peak() / 1e9, 1),
+        **({} if torch is None else {"torch": torch.__version__}),
     }
-    try:
-        import torch
-
-        out["torch"] = torch.__version__
-    except ImportError:
-        pass
-    return out
 
 
 def write_json(path: str, kind: str, rows: list[dict[str, Any]]) -> None:
     with open(path, "w", encoding="utf-8") as f:
         json.dump({"benchmark": kind, "machine": machine(), "rows": rows}, f, indent=1)
+
+
+def case_name(case: Sequence[Any]) -> str:
+    """What ``--only`` looks into: the texts of a case and its last number, the batch.
+
+    >>> case_name(("vgg16", "train", 8))
+    'vgg16 train b8'
+    """
+    return " ".join([*(part for part in case if isinstance(part, str)), f"b{case[-1]}"])
+
+
+def chosen(cases: Sequence[Any], only: Sequence[str]) -> tuple[Any, ...]:
+    """The cases with one of the texts in their name; ValueError that lists the names when there are none."""
+    found = tuple(case for case in cases if any(text in case_name(case) for text in only))
+    if not found:
+        wanted, known = " or ".join(map(repr, only)), ", ".join(map(case_name, cases))
+        raise ValueError(f"no case has {wanted} in its name; there are {known}")
+    return found
+
+
+def show(rows: Iterable[dict[str, Any]], columns: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """Print each row as soon as it is measured, and all of them as a table in the end; the rows."""
+    done = []
+    for row in rows:
+        done.append(row)
+        print(table([row], columns).splitlines()[-1], flush=True)
+    print("\n" + table(done, columns))
+    return done
 
 
 def table(rows: list[dict[str, Any]], columns: list[tuple[str, str, str]]) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import fastcnn
 from fastcnn.nn.engine import TrainingStep
 
-from .peers import MODES, NETS, TorchTraining
-from .timing import alternate, fma_peak, table
+from .peers import MODES, NETS, TorchTraining, torch_here
+from .timing import alternate, case_name, fma_peak, show
 
 CASES = (("lenet5", 64), ("lenet5", 1024), ("resnet20_cifar", 128))
 COLUMNS = [
@@ -48,13 +48,7 @@ def run_case(
     losses = [step.step(x, y)[0] for _ in range(3)]
 
     contenders: dict[str, Any] = {"fastcnn": lambda: step.step(x, y) and None}
-    try:
-        import torch
-
-        torch.set_num_threads(fastcnn.get_num_threads())
-    except ImportError:
-        modes = ()
-    for mode in modes:
+    for mode in modes if torch_here() else ():
         peer = TorchTraining(name, mode, state, x, y, 1e-3)
         got = [peer.step() for _ in range(3)]
         if not np.allclose(got, losses, rtol=0, atol=1e-4):
@@ -63,7 +57,7 @@ def run_case(
     seconds = alternate(contenders, rounds)
     mine = seconds.pop("fastcnn")
     row: dict[str, Any] = {
-        "name": f"{name} b{batch}",
+        "name": case_name((name, batch)),
         "fastcnn_ms": mine * 1e3,
         "images_per_second": batch / mine,
         "gflops": flops / mine / 1e9,
@@ -80,9 +74,4 @@ def run(
     cases: tuple[tuple[str, int], ...] = CASES, modes: tuple[str, ...] = MODES[:3], rounds: int = 9
 ) -> list[dict[str, Any]]:
     """Measure and print; the rows."""
-    rows = []
-    for name, batch in cases:
-        rows.append(run_case(name, batch, modes, rounds))
-        print(table(rows[-1:], COLUMNS), flush=True)
-    print("\n" + table(rows, COLUMNS))
-    return rows
+    return show((run_case(name, batch, modes, rounds) for name, batch in cases), COLUMNS)

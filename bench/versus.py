@@ -101,7 +101,7 @@ def main() -> None:
     import fastcnn
 
     from .networks import LARGE
-    from .timing import table, write_json
+    from .timing import chosen, show, write_json
 
     parser = argparse.ArgumentParser(prog="python -m fastcnn.bench.versus", description=__doc__)
     parser.add_argument("other", type=Path, help="folder `python` of the other checkout, its core compiled")
@@ -109,13 +109,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="after which a case gets no more rounds")
     parser.add_argument("--json", help="file for the rows")
     given = parser.parse_args()
+    try:
+        cases = chosen((*SMALL, *LARGE), given.only)
+    except ValueError as e:
+        parser.error(str(e))
     sides = Worker(Path(fastcnn.__file__).parents[1]), Worker(given.other)
-    rows = []
-    for case in (*SMALL, *LARGE):
-        if any(name in "{} {} b{}".format(*case) for name in given.only):
-            rows.append(compare(sides, case, given.seconds))
-            print(table(rows[-1:], COLUMNS).splitlines()[-1], flush=True)
-    print(f"\n{table(rows, COLUMNS)}\nratio: the other's time by this one's; above 1, this one is faster")
+    rows = show((compare(sides, case, given.seconds) for case in cases), COLUMNS)
+    print("ratio: the other's time by this one's; above 1, this one is faster")
     if given.json:
         write_json(given.json, "versus", rows)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import zipfile
 
 import numpy as np
@@ -115,6 +116,24 @@ def test_help_has_examples(capfd):
         assert "Example" in capfd.readouterr().out
     assert run("--help") == 0
     assert "fastcnn train lenet5 digits" in capfd.readouterr().out
+
+
+def test_a_benchmark_without_cases_is_an_error(capfd):
+    for what, known in (("ops", "vgg 64x56 b16"), ("train", "lenet5 b1024"), ("networks", "vgg16 infer b1")):
+        error = error_of(capfd, "bench", what, "--only", "nosuch")
+        assert "no case has 'nosuch' in its name" in error and known in error
+    versus = [sys.executable, "-m", "fastcnn.bench.versus", "other", "--only", "nosuch"]
+    done = subprocess.run(versus, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "there are lenet5 train b64" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("platform, unit", [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_is_in_bytes(platform, unit, monkeypatch):
+    from fastcnn.bench import memory
+
+    monkeypatch.setattr(memory.sys, "platform", platform)
+    monkeypatch.setattr(memory.resource, "getrusage", lambda who: types.SimpleNamespace(ru_maxrss=3000))
+    assert memory.peak_bytes() == 3000 * unit
 
 
 def image_zip(path):

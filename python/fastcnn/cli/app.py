@@ -238,14 +238,13 @@ def bench(
     if what not in ("ops", "train", "networks", "memory", "prices"):
         raise ValueError(f"bench: expected ops, train, networks, memory or prices, got {what!r}")
     _use_threads(threads)
-    module: Any = importlib.import_module(f"fastcnn.bench.{what}")
+    module, timing = (importlib.import_module(f"fastcnn.bench.{name}") for name in (what, "timing"))
+    options: dict[str, Any] = {} if what == "memory" else {"rounds": rounds}
     if what == "ops":
-        rows = module.run(rounds, only, numpy=numpy)
-    else:
-        cases = tuple(c for c in module.CASES if only in c[0])
-        rows = module.run(cases) if what == "memory" else module.run(cases, rounds=rounds)
+        options["numpy"] = numpy
+    rows = module.run(timing.chosen(module.CASES, [only]), **options)
     if json is not None:
-        importlib.import_module("fastcnn.bench.timing").write_json(str(json), what, rows)
+        timing.write_json(str(json), what, rows)
 
 
 def _digest(state: dict[str, np.ndarray]) -> str:
