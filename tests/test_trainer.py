@@ -121,6 +121,19 @@ def test_train_step_is_one_update():
     assert abs(reference(model(x), y) - first) < 1e-5
 
 
+def test_a_summed_loss_is_reported_per_image():
+    """Powers of two: with a learning rate of a 32nd, training is the same bit by bit."""
+    x, y = blobs()
+    losses = []
+    for reduction, lr in (("mean", 0.25), ("sum", 0.25 / 32)):
+        model = network()
+        t = Trainer(model, fastcnn.optim.SGD(model.parameters(), lr=lr), nn.CrossEntropyLoss(reduction))
+        history = t.fit((x, y), epochs=2, batch_size=32, validation_data=(x, y))
+        losses.append([e.loss for e in history] + [e.validation.loss for e in history])
+        losses[-1].append(t.train_step(np.float32(x[:32] / 255), y[:32]))
+    assert np.allclose(*losses, rtol=1e-5)
+
+
 def test_the_seed_and_nothing_else_decides():
     def run(seed, threads):
         before = fastcnn.get_num_threads()

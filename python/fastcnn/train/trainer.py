@@ -89,6 +89,8 @@ class Trainer:
 
     def _step(self, x: np.ndarray, y: np.ndarray, place: str) -> tuple[float, int]:
         loss, correct = self._engine.step(x, y)
+        if self._engine.loss.reduction == "sum":  # reported is the mean per image
+            loss /= max(len(y), 1)
         self._steps += 1
         if not math.isfinite(loss):
             where = first_non_finite(self.model, x) if np.isfinite(x).all() else "in the input"
