@@ -15,7 +15,7 @@ from fastcnn.functional import _arguments
 from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
 from fastcnn.nn.parameter import Buffer, Parameter
-from fastcnn.nn.tracing import Trace, Value
+from fastcnn.nn.tracing import Trace, Value, label_of
 from fastcnn.plan import Plan
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ForwardBackward:
     def __init__(self, module: Module, shapes: Sequence[tuple[int, ...]], layout: str) -> None:
         trace = Trace(module)
         xs = [trace.input(s) for s in shapes]
-        y = _single_result(module, module(*xs))
+        y = _result(module, *xs)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         used = [trace.tensor(p) for p in self.parameters]
         trace.graph.barrier()
@@ -116,10 +116,8 @@ class ForwardBackward:
                 p.grad = p.grad + g
             elif g is not None or not accumulate:
                 p.grad = g
-        dx = [
-            np.zeros(s, np.float32) if g is None else g
-            for s, g in zip(self.shapes, grads[:count], strict=True)
-        ]
+        inputs = zip(self.shapes, grads[:count], strict=True)
+        dx = [np.zeros(shape, np.float32) if g is None else g for shape, g in inputs]
         return dx[0] if count == 1 else tuple(dx)
 
 
@@ -128,7 +126,7 @@ class Inference:
 
     def __init__(self, module: Module, shapes: Sequence[tuple[int, ...]], layout: str) -> None:
         trace = Trace(module)
-        y = _single_result(module, module(*[trace.input(s) for s in shapes]))
+        y = _result(module, *(trace.input(s) for s in shapes))
         self.plan = Plan(_core.Plan(trace.graph, [y.id], layout), trace)
 
     def forward(self, xs: Sequence[np.ndarray]) -> tuple[np.ndarray, None]:
@@ -143,7 +141,7 @@ class Probe:
     ) -> None:
         trace = Trace(module)
         x = trace.input(shape)
-        y = _single_result(module, module(x))
+        y = _result(module, x)
         named = _named_values(trace, x, y)
         wanted = [_value_named(named, name) for name in values]
         self.of_shape: tuple[int, ...] = ()
@@ -207,7 +205,9 @@ def _value_named(named: dict[str, list[int]], name: str) -> int:
     raise ValueError(f"no part named {name!r}; there are {', '.join(map(repr, near))}")
 
 
-def _single_result(module: Module, y: Any) -> Value:
+def _result(module: Module, *xs: Value) -> Value:
+    """What the module's ``forward`` gives for traced values: one."""
+    y = module(*xs)
     if not isinstance(y, Value):
         raise TypeError(
             f"{type(module).__name__}.forward: expected one traced value as result, got {type(y).__name__}"
@@ -234,9 +234,8 @@ class Runner:
 
     def _plan_for(self, shapes: tuple[tuple[int, ...], ...], training: bool, layout: str) -> Any:
         kind = ForwardBackward if training else Inference
-        return self._cache.get(
-            (shapes, training, layout, self.key()), lambda: kind(self.module, shapes, layout)
-        )
+        key = (shapes, training, layout, self.key())
+        return self._cache.get(key, lambda: kind(self.module, shapes, layout))
 
     def plan(self, shape: tuple[Any, ...], training: bool | None, layout: str) -> Plan:
         shapes = shape if shape and isinstance(shape[0], tuple) else (shape,)
@@ -259,12 +258,9 @@ class Runner:
         who = f"{type(self.module).__name__}.backward"
         last = getattr(self._here, "last", None)
         if last is None or last[1].done:
-            mode = (
-                ""
-                if self.module.training
-                else " in training mode: eval mode keeps nothing for the backward pass"
-            )
-            raise ValueError(f"{who}: call the module on an input first{mode}")
+            hint = " in training mode: eval mode keeps nothing for the backward pass"
+            hint = "" if self.module.training else hint
+            raise ValueError(f"{who}: call the module on an input first{hint}")
         plan, run = last
         _arguments.check_arrays(who, dy=dy)
         if dy.shape != plan.result_shape:
@@ -313,66 +309,53 @@ class TrainingStep:
             )
         return x, np.ascontiguousarray(y, dtype=np.int64)
 
-    def _check_range(self, y: np.ndarray, classes: int) -> None:
-        if y.size and (y.min() < 0 or y.max() >= classes):
-            i = int(np.flatnonzero((y < 0) | (y >= classes))[0])
-            raise ValueError(f"labels: expected 0 to {classes - 1}, got labels[{i}] = {y[i]}")
-
     def training_plan(self, shape: tuple[int, ...]) -> Plan:
-        return self._training(shape)[0]
+        return self._planned(shape, train=True)[0]
 
-    def _training(self, shape: tuple[int, ...]) -> Any:
-        if not self.model.training:
+    def _planned(self, shape: tuple[int, ...], train: bool) -> Any:
+        if train and not self.model.training:
             self.model.train()
-        key = ("train", shape, self._runner.key(), self.optimizer.key(), *self._loss_key())
-        return self._cache.get(key, lambda: self._make_training(shape))
+        updates = self.optimizer.key() if train else ()
+        key = (train, shape, self._runner.key(), updates, id(self.loss), self.loss.reduction, self.layout)
+        return self._cache.get(key, lambda: self._make(shape, train))
 
-    def _loss_key(self) -> tuple[Any, ...]:
-        return id(self.loss), self.loss.reduction, self.layout
-
-    def _make_training(self, shape: tuple[int, ...]) -> Any:
+    def _make(self, shape: tuple[int, ...], train: bool) -> Any:
         trace = Trace(self.model)
         x, labels = trace.input(shape), trace.input(shape[:1], "int64", "labels")
-        logits = _single_result(self.model, self.model(x))
-        loss, correct = self.loss.record(logits, labels)
-        parameters = [p for p in self.optimizer.parameters if p.requires_grad]
-        gradients = trace.graph.backward(loss.id, None, [trace.tensor(p) for p in parameters])
-        self.optimizer.record(trace, parameters, gradients)
+        logits = _result(self.model, x)
+        loss, correct = self.loss.record(logits, labels, None if train else "sum")
+        if train:
+            parameters = [p for p in self.optimizer.parameters if p.requires_grad]
+            gradients = trace.graph.backward(loss.id, None, [trace.tensor(p) for p in parameters])
+            self.optimizer.record(trace, parameters, gradients)
         core = _core.Plan(trace.graph, [loss.id, correct.id], self.layout)
         # What the key knows by its id stays alive with the plan.
         return Plan(core, trace), logits.shape[-1], trace.counters, (self.optimizer, self.loss)
 
+    def _run(self, x: Any, y: Any, train: bool) -> tuple[float, int]:
+        x, y = self._check(x, y)
+        plan, classes, counters, _ = self._planned(x.shape, train)
+        if y.size and (y.min() < 0 or y.max() >= classes):
+            i = int(np.flatnonzero((y < 0) | (y >= classes))[0])
+            raise ValueError(f"labels: expected 0 to {classes - 1}, got labels[{i}] = {y[i]}")
+        inputs = {0: x, 1: y}
+        if train:
+            inputs[2] = self.optimizer.hyper()
+        out = plan.core.run(inputs)
+        if train:
+            self.optimizer.end_step()
+            bump(counters)
+        return float(out[0][0]), int(out[1][0])
+
     def step(self, x: Any, y: Any) -> tuple[float, int]:
         """One step on a batch: x (N, C, H, W) float32, y (N,) integers. The loss before the update, and how many
         images the model had right."""
-        x, y = self._check(x, y)
-        plan, classes, counters, _ = self._training(x.shape)
-        self._check_range(y, classes)
-        out = plan.core.run({0: x, 1: y, 2: self.optimizer.hyper()})
-        self.optimizer.end_step()
-        bump(counters)
-        return float(out[0][0]), int(out[1][0])
+        return self._run(x, y, train=True)
 
     def evaluate_batch(self, x: Any, y: Any) -> tuple[float, int]:
         """Sum of the losses and number of right answers over a batch, as the model predicts (in eval mode)."""
-        x, y = self._check(x, y)
         with self.model.in_mode(False):
-            key = ("evaluate", x.shape, self._runner.key(), *self._loss_key())
-            plan, classes, _ = self._cache.get(key, lambda: self._make_evaluation(x.shape))
-        self._check_range(y, classes)
-        out = plan.core.run({0: x, 1: y})
-        return float(out[0][0]), int(out[1][0])
-
-    def _make_evaluation(self, shape: tuple[int, ...]) -> Any:
-        trace = Trace(self.model)
-        x, labels = trace.input(shape), trace.input(shape[:1], "int64", "labels")
-        logits = _single_result(self.model, self.model(x))
-        loss, correct = self.loss.record(logits, labels, "sum")
-        return (
-            Plan(_core.Plan(trace.graph, [loss.id, correct.id], self.layout), trace),
-            logits.shape[-1],
-            self.loss,
-        )
+            return self._run(x, y, train=False)
 
 
 def first_non_finite(model: Module, x: np.ndarray) -> str | None:
@@ -381,14 +364,13 @@ def first_non_finite(model: Module, x: np.ndarray) -> str | None:
     Parameters of modules are looked at first: a bad weight is the cause, a bad result its effect.
     """
     trace = Trace(model)
-    _single_result(model, model(trace.input(x.shape)))
+    _result(model, trace.input(x.shape))
     core = _core.Plan(trace.graph, [call.output for call in trace.calls], "nhwc")
     results = core.run({0: np.ascontiguousarray(x, np.float32)})
     for i, call in enumerate(trace.calls):
-        path, module = call.path, call.module
         if np.isfinite(results[i]).all():
             continue
-        bad = [k for k, p in module.named_parameters() if not np.isfinite(p.data).all()]
-        text = f"{type(module).__name__} '{path}'" if path else type(module).__name__
+        bad = [k for k, p in call.module.named_parameters() if not np.isfinite(p.data).all()]
+        text = label_of(call.module, call.path)
         return f"{text} ({bad[0]} is not finite)" if bad else text
     return None

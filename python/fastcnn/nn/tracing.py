@@ -64,6 +64,11 @@ class Value:
         return f"Value{self.shape}"
 
 
+def label_of(module: Module, path: str) -> str:
+    """As messages name a part of a network."""
+    return f"{type(module).__name__} '{path}'" if path else type(module).__name__
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
     """One call of a module, as it returned."""
@@ -142,9 +147,7 @@ class Trace:
 
     def record(self, op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:
         path, module = self._stack[-1] if self._stack else ("", None)
-        label = op
-        if module is not None:
-            label = f"{type(module).__name__} '{path}'" if path else type(module).__name__
+        label = op if module is None else label_of(module, path)
         ids = [None if x is None else x.id if isinstance(x, Value) else self.tensor(x) for x in inputs]
         outputs = [Value(self, i) for i in self.graph.record(op, ids, attrs, path, label)]
         self._nodes += 1
