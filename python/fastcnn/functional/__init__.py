@@ -16,58 +16,13 @@ and timings.
 The formulas stand in :mod:`fastcnn.reference`; where frameworks differ, see docs/semantics.md.
 """
 
-from fastcnn.functional.conv import conv2d, conv2d_backward
-from fastcnn.functional.linear import linear, linear_backward
-from fastcnn.functional.loss import cross_entropy, cross_entropy_backward
-from fastcnn.functional.norm import batch_norm, batch_norm_backward
-from fastcnn.functional.optim import sgd_step
-from fastcnn.functional.pointwise import (
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softmax,
-    softmax_backward,
-    tanh,
-    tanh_backward,
-)
-from fastcnn.functional.pool import (
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    global_avg_pool2d,
-    global_avg_pool2d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-)
-from fastcnn.functional.shape import (
-    add,
-    add_backward,
-    concat,
-    concat_backward,
-    flatten,
-    flatten_backward,
-    pad_channels,
-    pad_channels_backward,
-    scale,
-    slice_channels,
-    slice_channels_backward,
-    subsample,
-    subsample_backward,
-)
+from fastcnn.functional.conv import *  # noqa: F403
+from fastcnn.functional.linear import *  # noqa: F403
+from fastcnn.functional.loss import *  # noqa: F403
+from fastcnn.functional.norm import *  # noqa: F403
+from fastcnn.functional.optim import *  # noqa: F403
+from fastcnn.functional.pointwise import *  # noqa: F403
+from fastcnn.functional.pool import *  # noqa: F403
+from fastcnn.functional.shape import *  # noqa: F403
 
-__all__ = [
-    "adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", "add", "add_backward", "avg_pool2d",
-    "avg_pool2d_backward", "batch_norm", "batch_norm_backward", "concat", "concat_backward", "conv2d",
-    "conv2d_backward", "cross_entropy", "cross_entropy_backward", "flatten", "flatten_backward",
-    "global_avg_pool2d", "global_avg_pool2d_backward", "leaky_relu", "leaky_relu_backward", "linear",
-    "linear_backward", "max_pool2d", "max_pool2d_backward", "pad_channels", "pad_channels_backward", "relu",
-    "relu_backward", "scale", "sgd_step", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
-    "slice_channels", "slice_channels_backward", "softmax", "softmax_backward", "subsample",
-    "subsample_backward", "tanh", "tanh_backward",
-]  # fmt: skip
+__all__ = sorted(name for name, value in globals().items() if callable(value))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastcnn.functional import _arguments as args
 from fastcnn.functional._arguments import AttrValue, Ints, Operand, Padding
 
+__all__ = ["conv2d", "conv2d_backward"]
+
 
 def conv2d(
     x: Operand,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastcnn.functional._arguments import Operand, call, check_arrays, check_input_gradient, record_or_run
 
+__all__ = ["linear", "linear_backward"]
+
 
 def linear(
     x: Operand,

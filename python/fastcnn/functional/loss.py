@@ -6,6 +6,8 @@ from typing import Any
 
 from fastcnn.functional._arguments import Operand, check_arrays, check_labels, is_symbolic, record_or_run
 
+__all__ = ["cross_entropy", "cross_entropy_backward"]
+
 
 def cross_entropy(
     logits: Operand,

@@ -7,6 +7,8 @@ import math
 from fastcnn.functional import _arguments as args
 from fastcnn.functional._arguments import Operand
 
+__all__ = ["batch_norm", "batch_norm_backward"]
+
 
 def batch_norm(
     x: Operand,

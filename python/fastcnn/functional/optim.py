@@ -8,6 +8,8 @@ import numpy as np
 
 from fastcnn.functional._arguments import check_arrays, check_in_place, record_or_run
 
+__all__ = ["sgd_step"]
+
 
 def sgd_step(
     param: Any,

@@ -6,6 +6,11 @@ from __future__ import annotations
 
 from fastcnn.functional._arguments import AttrValue, Operand, call
 
+__all__ = [
+    "leaky_relu", "leaky_relu_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "silu",
+    "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+]  # fmt: skip
+
 
 def relu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
     """``max(x, 0)`` of an array of any shape; NaN stays NaN.

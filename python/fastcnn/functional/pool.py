@@ -10,6 +10,11 @@ import numpy as np
 from fastcnn.functional import _arguments as args
 from fastcnn.functional._arguments import AttrValue, Ints, Operand, Padding
 
+__all__ = [
+    "adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
+    "global_avg_pool2d", "global_avg_pool2d_backward", "max_pool2d", "max_pool2d_backward",
+]  # fmt: skip
+
 
 def max_pool2d(
     x: Operand,

@@ -9,6 +9,12 @@ import numpy as np
 from fastcnn.functional import _arguments as args
 from fastcnn.functional._arguments import Ints, Operand
 
+__all__ = [
+    "add", "add_backward", "concat", "concat_backward", "flatten", "flatten_backward", "pad_channels",
+    "pad_channels_backward", "scale", "slice_channels", "slice_channels_backward", "subsample",
+    "subsample_backward",
+]  # fmt: skip
+
 
 def flatten(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
     """(N, C, H, W) -> (N, C*H*W), channels outermost, then rows, then columns; (N, F) stays as it is.

@@ -1,27 +1,10 @@
 """Layers, networks of layers, and losses; names and defaults are those of ``torch.nn``."""
 
-from fastcnn.nn import init
-from fastcnn.nn.containers import Sequential
-from fastcnn.nn.layers import (
-    AdaptiveAvgPool2d,
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    Flatten,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Tanh,
-)
-from fastcnn.nn.loss import CrossEntropyLoss
-from fastcnn.nn.module import Module
-from fastcnn.nn.parameter import Buffer, Parameter
+from fastcnn.nn import init as init
+from fastcnn.nn.containers import *  # noqa: F403
+from fastcnn.nn.layers import *  # noqa: F403
+from fastcnn.nn.loss import *  # noqa: F403
+from fastcnn.nn.module import *  # noqa: F403
+from fastcnn.nn.parameter import *  # noqa: F403
 
-__all__ = [
-    "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Buffer", "Conv2d", "CrossEntropyLoss", "Flatten",
-    "LeakyReLU", "Linear", "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid",
-    "Tanh", "init",
-]  # fmt: skip
+__all__ = sorted(["init", *(name for name, value in globals().items() if isinstance(value, type))])

@@ -7,6 +7,8 @@ from typing import Any
 
 from fastcnn.nn.module import Module
 
+__all__ = ["Sequential"]
+
 
 class Sequential(Module):
     """Layers one after the other, named "0", "1", ...

@@ -13,6 +13,11 @@ from fastcnn.nn import init as initial
 from fastcnn.nn.module import Module
 from fastcnn.nn.parameter import Buffer, Parameter
 
+__all__ = [
+    "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "Flatten", "LeakyReLU", "Linear", "MaxPool2d",
+    "ReLU", "SiLU", "Sigmoid", "Tanh",
+]  # fmt: skip
+
 Pair = int | Sequence[int]
 
 

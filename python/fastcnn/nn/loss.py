@@ -10,6 +10,8 @@ from fastcnn import _core
 from fastcnn.functional import _arguments
 from fastcnn.nn.tracing import Value, record
 
+__all__ = ["CrossEntropyLoss"]
+
 
 class CrossEntropyLoss:
     """Softmax and cross-entropy of logits (N, C) and integer labels (N,).

@@ -13,6 +13,8 @@ from fastcnn.nn import _state
 from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Value
 
+__all__ = ["Module"]
+
 M = TypeVar("M", bound="Module")
 
 

@@ -10,6 +10,8 @@ from fastcnn import _core
 from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
 
+__all__ = ["Buffer", "Parameter"]
+
 
 class _Held:
     """A core tensor with the checks that writing to it needs."""

@@ -10,6 +10,8 @@ import numpy as np
 
 from .geometry import Array, Ints, Padding, output_size, padding4, pair, taps
 
+__all__ = ["conv2d", "conv2d_backward"]
+
 
 def conv2d(
     x: Array,

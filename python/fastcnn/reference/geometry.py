@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+__all__ = ["output_size", "padding4"]
+
 Array = npt.NDArray[np.float64]
 Ints = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[int, int, int, int] | str

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+__all__ = ["fans", "he_normal_std", "he_uniform_bound", "xavier_normal_std", "xavier_uniform_bound"]
+
 
 def fans(weight_shape: tuple[int, ...]) -> tuple[int, int]:
     """Inputs and outputs of one unit: (fan_in, fan_out), the window's area counted in both.

@@ -6,6 +6,8 @@ import numpy as np
 
 from .geometry import Array
 
+__all__ = ["linear", "linear_backward"]
+
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """``y = x weight^T + bias``. x (N, I), weight (O, I), bias (O,) -> y (N, O).

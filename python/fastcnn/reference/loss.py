@@ -8,6 +8,8 @@ import numpy.typing as npt
 from .geometry import Array
 from .pointwise import softmax
 
+__all__ = ["correct", "cross_entropy", "cross_entropy_backward"]
+
 Labels = npt.NDArray[np.int64]
 
 

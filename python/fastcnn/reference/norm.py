@@ -6,6 +6,8 @@ import numpy as np
 
 from .geometry import Array
 
+__all__ = ["batch_norm", "batch_norm_backward", "batch_norm_stats"]
+
 _PER_CHANNEL = (0, 2, 3)  # the axes summed over: everything but the channels
 
 

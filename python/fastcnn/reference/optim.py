@@ -10,6 +10,8 @@ import numpy as np
 
 from .geometry import Array
 
+__all__ = ["sgd_step"]
+
 
 def sgd_step(
     param: Array,

@@ -13,6 +13,11 @@ import numpy as np
 
 from .geometry import Array
 
+__all__ = [
+    "leaky_relu", "leaky_relu_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "silu",
+    "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+]  # fmt: skip
+
 
 def relu(x: Array) -> Array:
     """``max(x, 0)``; NaN stays NaN.

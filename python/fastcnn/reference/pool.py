@@ -14,6 +14,11 @@ import numpy.typing as npt
 
 from .geometry import Array, Ints, Padding, output_size, padding4, pair
 
+__all__ = [
+    "adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
+    "global_avg_pool2d", "global_avg_pool2d_backward", "max_pool2d", "max_pool2d_backward",
+]  # fmt: skip
+
 Window = tuple[
     int, int, slice, slice, int
 ]  # row and column of the output, rows and columns of the image, divisor

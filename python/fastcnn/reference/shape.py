@@ -12,6 +12,11 @@ import numpy as np
 
 from .geometry import Array, Ints, pair
 
+__all__ = [
+    "add", "add_backward", "concat", "concat_backward", "flatten", "flatten_backward", "pad_channels",
+    "pad_channels_backward", "slice_channels", "slice_channels_backward", "subsample", "subsample_backward",
+]  # fmt: skip
+
 
 def flatten(x: Array) -> Array:
     """(N, C, H, W) -> (N, C*H*W): channels outermost, then rows, then columns.
