@@ -10,6 +10,9 @@ import numpy as np
 from fastcnn import _core
 from fastcnn.nn.parameter import Parameter
 
+_NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
+_STATE = (*_NUMBERS, "nesterov", "steps")
+
 
 class SGD:
     """Stochastic gradient descent with momentum, Nesterov's variant and (coupled) weight decay, as torch.optim.SGD.
@@ -68,7 +71,7 @@ class SGD:
         self.steps = 0
 
     def _check(self) -> None:
-        for name in ("lr", "momentum", "dampening", "weight_decay"):
+        for name in _NUMBERS:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"SGD: expected {name} to be finite and not negative, got {value}")
@@ -89,10 +92,8 @@ class SGD:
         self._check()
         # Without dampening the first step is one like the others, from a momentum of zero.
         first = self.steps == 0 and self.dampening != 0
-        return np.array(
-            [self.lr, self.momentum, self.weight_decay, self.dampening, self.nesterov, first],
-            np.float32,
-        )
+        numbers = [self.lr, self.momentum, self.weight_decay, self.dampening, self.nesterov, first]
+        return np.array(numbers, np.float32)
 
     def end_step(self) -> None:
         self.steps += 1
@@ -103,28 +104,20 @@ class SGD:
         for p, g in zip(parameters, gradients, strict=True):
             if g is None:
                 continue
-            buffer = self._buffer(p)
-            ids = [
-                trace.tensor(p),
-                g,
-                None if buffer is None else trace.tensor(buffer, f"momentum of {p.name}"),
-                hyper,
-            ]
-            trace.graph.record("sgd", ids, {}, p.name, f"SGD '{p.name}'")
+            value, buffer = trace.tensor(p), self._buffer(p)
+            velocity = None if buffer is None else trace.tensor(buffer, f"momentum of {p.name}")
+            trace.graph.record("sgd", [value, g, velocity, hyper], {}, p.name, f"SGD '{p.name}'")
 
     def step(self) -> None:
         """Update every parameter that has a gradient from its ``grad``."""
         hyper = self.hyper()
-        for p in self.parameters:
-            if p.requires_grad and p.grad is not None:
-                if p.grad.shape != p.shape:
-                    raise ValueError(
-                        f"SGD: gradient of '{p.name}' has shape {p.grad.shape}, expected {p.shape}"
-                    )
-        for p in self.parameters:
-            if p.requires_grad and p.grad is not None:
-                grad = np.ascontiguousarray(p.grad, np.float32)
-                _core.run("sgd", [p.tensor, grad, self._buffer(p), hyper])
+        updated = [(p, p.grad) for p in self.parameters if p.requires_grad and p.grad is not None]
+        for p, grad in updated:
+            if grad.shape != p.shape:
+                raise ValueError(f"SGD: gradient of '{p.name}' has shape {grad.shape}, expected {p.shape}")
+        for p, grad in updated:
+            grad = np.ascontiguousarray(grad, np.float32)
+            _core.run("sgd", [p.tensor, grad, self._buffer(p), hyper])
         self.end_step()
 
     def zero_grad(self) -> None:
@@ -133,11 +126,9 @@ class SGD:
 
     def state_dict(self) -> dict[str, Any]:
         """Hyperparameters, the number of steps taken, and the momentum buffers in the order of the parameters."""
-        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "steps")
-        buffers = [
-            self.buffers[id(p)].numpy().copy() if id(p) in self.buffers else None for p in self.parameters
-        ]
-        return {**{n: getattr(self, n) for n in names}, "buffers": buffers}
+        held = [self.buffers.get(id(p)) for p in self.parameters]
+        buffers = [None if buffer is None else buffer.numpy().copy() for buffer in held]
+        return {**{name: getattr(self, name) for name in _STATE}, "buffers": buffers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         buffers = state["buffers"]
@@ -146,7 +137,7 @@ class SGD:
         for p, b in zip(self.parameters, buffers, strict=True):
             if b is not None and np.shape(b) != p.shape:
                 raise ValueError(f"SGD: momentum of '{p.name}': expected shape {p.shape}, got {np.shape(b)}")
-        for name in ("lr", "momentum", "dampening", "weight_decay", "nesterov", "steps"):
+        for name in _STATE:
             setattr(self, name, state[name])
         for p, b in zip(self.parameters, buffers, strict=True):
             if b is not None:

@@ -32,16 +32,15 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def integer(op: str, name: str, value: Any) -> int:
-    if not isinstance(value, (bool, np.bool_)):
-        try:
-            number = operator.index(value)
-        except TypeError:
-            pass
-        else:
-            if not -(2**63) <= number < 2**63:
-                raise ValueError(f"{op}: expected an integer of at most 64 bits for {name}, got {number}")
-            return number
-    raise TypeError(f"{op}: expected integers for {name}, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: expected integers for {name}, got {value!r}")
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{op}: expected an integer of at most 64 bits for {name}, got {number}")
+    return number
 
 
 def flag(op: str, name: str, value: Any) -> int:
@@ -101,12 +100,12 @@ def image_size(op: str, x: Operand, name: str = "input") -> Sequence[int]:
             f"{op}: expected {name} of 4 dimensions (N, C, H, W), got {len(x.shape)} "
             f"({name} {shape_text(x.shape)})"
         )
-    size: Sequence[int] = x.shape[2:]
-    return size
+    return x.shape[2:]
 
 
 def input_size(op: str, dy: Operand, input_shape: Sequence[int]) -> list[int]:
-    """Height and width of input_shape, which must agree with dy in batch and channels."""
+    """Height and width of input_shape, which must agree with dy, checked here, in batch and channels."""
+    check_arrays(op, dy=dy)
     image_size(op, dy, "output gradient")
     shape = [integer(op, "input_shape", n) for n in input_shape]
     if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
@@ -194,8 +193,7 @@ def record_or_run(
             raise ValueError(
                 f"{op}: layout {layout!r} cannot be forced on a traced value: the plan chooses it"
             )
-        recorded: Sequence[Any] = sys.modules["fastcnn.nn.tracing"].record(op, inputs, attrs)
-        return recorded
+        return sys.modules["fastcnn.nn.tracing"].record(op, inputs, attrs)
     return _core.run(op, inputs, attrs, layout)
 
 

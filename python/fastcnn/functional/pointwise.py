@@ -11,6 +11,8 @@ __all__ = [
     "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
 ]  # fmt: skip
 
+_OP = "function_backward"  # of all the elementwise functions; its attribute "kind" says of which
+
 
 def relu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
     """``max(x, 0)`` of an array of any shape; NaN stays NaN.
@@ -35,7 +37,7 @@ def relu_backward(
     >>> relu_backward(np.float32([5, 5]), np.float32([0, 2])).tolist()
     [0.0, 5.0]
     """
-    return _backward("relu", dy, {"y": y}, layout, implementation)
+    return call("relu_backward", {"dy": dy, "y": y}, {"kind": "relu"}, layout, implementation, _OP)
 
 
 def tanh(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -59,7 +61,7 @@ def tanh_backward(
     >>> tanh_backward(np.float32([2]), np.float32([0.5])).tolist()
     [1.5]
     """
-    return _backward("tanh", dy, {"y": y}, layout, implementation)
+    return call("tanh_backward", {"dy": dy, "y": y}, {"kind": "tanh"}, layout, implementation, _OP)
 
 
 def sigmoid(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -83,7 +85,7 @@ def sigmoid_backward(
     >>> sigmoid_backward(np.float32([4]), np.float32([0.5])).tolist()
     [1.0]
     """
-    return _backward("sigmoid", dy, {"y": y}, layout, implementation)
+    return call("sigmoid_backward", {"dy": dy, "y": y}, {"kind": "sigmoid"}, layout, implementation, _OP)
 
 
 def leaky_relu(
@@ -116,7 +118,8 @@ def leaky_relu_backward(
     >>> leaky_relu_backward(np.float32([4, 4]), np.float32([0, 2]), 0.25).tolist()
     [1.0, 4.0]
     """
-    return _backward("leaky_relu", dy, {"x": x}, layout, implementation, negative_slope=negative_slope)
+    attrs: dict[str, AttrValue] = {"kind": "leaky_relu", "negative_slope": negative_slope}
+    return call("leaky_relu_backward", {"dy": dy, "x": x}, attrs, layout, implementation, _OP)
 
 
 def silu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -142,7 +145,7 @@ def silu_backward(
     >>> silu_backward(np.float32([4]), np.float32([0])).tolist()
     [2.0]
     """
-    return _backward("silu", dy, {"x": x}, layout, implementation)
+    return call("silu_backward", {"dy": dy, "x": x}, {"kind": "silu"}, layout, implementation, _OP)
 
 
 def softmax(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
@@ -167,16 +170,3 @@ def softmax_backward(
     [[0.25, -0.25]]
     """
     return call("softmax_backward", {"dy": dy, "y": y}, {}, layout, implementation)
-
-
-def _backward(
-    function: str,
-    dy: Operand,
-    kept: dict[str, Operand],
-    layout: str,
-    implementation: str | None,
-    **parameters: AttrValue,
-) -> Operand:
-    """kept: the function's input or output, by its name."""
-    who, attrs = f"{function}_backward", {"kind": function, **parameters}
-    return call(who, {"dy": dy, **kept}, attrs, layout, implementation, "function_backward")

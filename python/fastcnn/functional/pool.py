@@ -147,7 +147,6 @@ def avg_pool2d_backward(
     [1.0, 1.0, 1.0, 1.0]
     """
     op = "avg_pool2d_backward"
-    args.check_arrays(op, dy=dy)
     size = args.input_size(op, dy, input_shape)
     attrs = _attrs(op, size, kernel_size, stride, padding, ceil_mode)
     attrs |= {"count_include_pad": args.flag(op, "count_include_pad", count_include_pad), "input_size": size}
@@ -173,16 +172,12 @@ def adaptive_avg_pool2d(
     """
     op = "adaptive_avg_pool2d"
     args.check_arrays(op, x=x)
-    height, width = args.image_size(op, x)
-    if isinstance(output_size, Sequence) and len(output_size) == 2:
-        out: Any = [
-            n if wanted is None else wanted for n, wanted in zip((height, width), output_size, strict=True)
-        ]
-    else:
-        out = [height, width] if output_size is None else output_size
-    return args.record_or_run(
-        op, [x], {"output_size": args.pair(op, "output_size", out)}, layout, implementation
-    )[0]
+    size = args.image_size(op, x)
+    out: Any = [None, None] if output_size is None else output_size
+    if isinstance(out, Sequence) and len(out) == 2:
+        out = [n if wanted is None else wanted for n, wanted in zip(size, out, strict=True)]
+    attrs = {"output_size": args.pair(op, "output_size", out)}
+    return args.record_or_run(op, [x], attrs, layout, implementation)[0]
 
 
 def adaptive_avg_pool2d_backward(
@@ -196,7 +191,6 @@ def adaptive_avg_pool2d_backward(
     [1.0, 1.0, 3.0, 2.0, 2.0]
     """
     op = "adaptive_avg_pool2d_backward"
-    args.check_arrays(op, dy=dy)
     attrs = {"input_size": args.input_size(op, dy, input_shape), "output_size": list(dy.shape[2:])}
     return args.record_or_run(op, [dy], attrs, layout, implementation)[0]
 
@@ -225,7 +219,6 @@ def global_avg_pool2d_backward(
     [2.0, 2.0]
     """
     op = "global_avg_pool2d_backward"
-    args.check_arrays(op, dy=dy)
     attrs = {"input_size": args.input_size(op, dy, input_shape)}
     return args.record_or_run(op, [dy], attrs, layout, implementation)[0]
 

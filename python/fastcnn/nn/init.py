@@ -63,9 +63,6 @@ def weight(shape: tuple[int, ...], init: str) -> np.ndarray:
 
 def bias(weight_shape: tuple[int, ...], init: str) -> np.ndarray:
     """Initial biases: uniform as PyTorch's for "default", zero otherwise."""
-    count = (weight_shape[0],)
-    return (
-        _uniform(count, 1.0 / math.sqrt(fans(weight_shape)[0]))
-        if init == "default"
-        else np.zeros(count, np.float32)
-    )
+    if init != "default":
+        return np.zeros(weight_shape[0], np.float32)
+    return _uniform(weight_shape[:1], 1.0 / math.sqrt(fans(weight_shape)[0]))

@@ -168,11 +168,9 @@ class AdaptiveAvgPool2d(Layer):
         self.output_size = _pair("AdaptiveAvgPool2d", "output_size", output_size)
 
     def forward(self, x: Any) -> Any:
-        return (
-            F.global_avg_pool2d(x)
-            if self.output_size == (1, 1)
-            else F.adaptive_avg_pool2d(x, self.output_size)
-        )
+        if self.output_size == (1, 1):
+            return F.global_avg_pool2d(x)
+        return F.adaptive_avg_pool2d(x, self.output_size)
 
 
 class BatchNorm2d(Layer):
@@ -207,16 +205,8 @@ class BatchNorm2d(Layer):
     def forward(self, x: Any) -> Any:
         if self.training:
             x.trace.counters.append(self.num_batches_tracked)
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
-        )
+        tensors = (self.running_mean, self.running_var, self.weight, self.bias)
+        return F.batch_norm(x, *tensors, self.training, self.momentum, self.eps)
 
     @property
     def affine(self) -> bool:
