@@ -70,7 +70,7 @@ class Recorded(Module):
         held = dict(self.state_entries())
         values: list[Value] = [x]
         for step in recording["steps"]:
-            operands = [self._operand(o, values, held) for o in step["in"]]
+            operands = [_value_of(o, values, held) for o in step["in"]]
             if "layer" in step:
                 values.append(layers[step["layer"]](*operands))
             elif step["op"] in _OPS:
@@ -79,31 +79,25 @@ class Recorded(Module):
                 raise ValueError(f"no op named {step['op']!r:.50} for a recording")
         return values[recording["result"]]
 
-    @staticmethod
-    def _operand(operand: Any, values: list[Value], held: Mapping[str, Any]) -> Any:
-        if operand is None:
-            return None
-        if isinstance(operand, int):
-            return values[operand]
-        if "tensor" in operand:
-            return held[operand["tensor"]]
-        return np.array(operand["constant"], np.float32).reshape(operand["shape"])
-
     def check(self) -> None:
         """Record both modes once, so that a damaged recording is an error now, not at the first use."""
         for training, recording in self._recordings.items():
             if len(recording["steps"]) > _MAX_STEPS:
                 raise ValueError(f"more than {_MAX_STEPS} steps")
-            trace = Trace(self)
-            batch = 2
-            with self.in_mode(training):
-                y = self(trace.input((batch, *self.input_shape)))
+            trace, _, y = _traced(self, self.input_shape, training, batch=2)
             if not isinstance(y, Value):
                 raise ValueError(f"the result is {type(y).__name__}, not a value")
-            for node in trace.graph.nodes():
-                for v in node["outputs"]:
-                    if math.prod(trace.graph.shape(v)) > batch * _MAX_VALUE:
-                        raise ValueError(f"a value of shape {shape_text(trace.graph.shape(v))} is too large")
+            for v in (v for node in trace.graph.nodes() for v in node["outputs"]):
+                if math.prod(trace.graph.shape(v)) > 2 * _MAX_VALUE:
+                    raise ValueError(f"a value of shape {shape_text(trace.graph.shape(v))} is too large")
+
+
+def _value_of(operand: Any, values: list[Value], held: Mapping[str, Any]) -> Any:
+    if operand is None or isinstance(operand, int):
+        return None if operand is None else values[operand]
+    if "tensor" in operand:
+        return held[operand["tensor"]]
+    return np.array(operand["constant"], np.float32).reshape(operand["shape"])
 
 
 def record_forward(model: Module, input_shape: Sequence[int], is_layer: IsLayer) -> dict[str, Any]:
@@ -129,13 +123,18 @@ def record_forward(model: Module, input_shape: Sequence[int], is_layer: IsLayer)
     return {"input_shape": list(shape), "eval": both[False], "train": None if same else both[True]}
 
 
-def _steps(
-    model: Module, shape: tuple[int, ...], training: bool, batch: int, is_layer: IsLayer
-) -> dict[str, Any]:
+def _traced(model: Module, shape: tuple[int, ...], training: bool, batch: int) -> tuple[Trace, Value, Any]:
+    """One recording, its input, and what ``forward`` returned."""
     trace = Trace(model)
     x = trace.input((batch, *shape))
     with model.in_mode(training):
-        y = model(x)
+        return trace, x, model(x)
+
+
+def _steps(
+    model: Module, shape: tuple[int, ...], training: bool, batch: int, is_layer: IsLayer
+) -> dict[str, Any]:
+    trace, x, y = _traced(model, shape, training, batch)
     if not isinstance(y, Value):
         raise ValueError(
             f"{type(model).__name__}.forward: expected one value as result, got {type(y).__name__}"
@@ -150,21 +149,15 @@ def _steps(
     steps: list[dict[str, Any]] = []
     i = 0
     while i < len(nodes):
-        call = calls.get(i)
-        node = nodes[i]
-        ids = call.inputs if call else node["inputs"]
-        operands = [_operand(v, number, trace, names) for v in ids]
-        if call:
-            steps.append({"layer": call.path, "in": operands})
-            number[call.output] = len(number)
-            i = call.nodes.stop
-            continue
-        if node["op"] not in _OPS:
+        call, node = calls.get(i), nodes[i]
+        ids, outputs = (call.inputs, [call.output]) if call else (node["inputs"], node["outputs"])
+        step: dict[str, Any] = {"layer": call.path} if call else {"op": node["op"], "attrs": node["attrs"]}
+        if not call and node["op"] not in _OPS:
             raise ValueError(f"{type(model).__name__}.forward uses {node['op']}, which cannot be saved")
-        steps.append({"op": node["op"], "attrs": node["attrs"], "in": operands})
-        for v in node["outputs"]:
+        steps.append({**step, "in": [_operand(v, number, trace, names) for v in ids]})
+        for v in outputs:
             number[v] = len(number)
-        i += 1
+        i = call.nodes.stop if call else i + 1
     return {"steps": steps, "result": number[y.id]}
 
 

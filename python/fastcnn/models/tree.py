@@ -7,7 +7,7 @@ hostile description cannot ask for more memory than its file holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,9 @@ def describe(model: nn.Module, input_shape: Sequence[int] | None = None) -> dict
         When a recording is needed and there is no input shape, or it cannot be made.
     """
     name = _NETWORKS.get(type(model))
-    if name is not None:
-        options = _network_options(name, model)
-        if options is not None:
-            return {"type": "network", "name": name, "options": options}
+    options = None if name is None else _network_options(name, model)
+    if options is not None:
+        return {"type": "network", "name": name, "options": options}
     if isinstance(model, Recorded):
         input_shape = model.input_shape
     elif _is_tree(model):
@@ -83,21 +82,23 @@ def _is_layer(module: nn.Module) -> bool:
         _LAYERS.get(kind) is type(module)
         and "forward" not in module.__dict__
         and not module._modules
-        and {*module._parameters, *module._buffers} <= {*_ARRAYS.get(kind, ())}
+        and {*_arrays(module)} <= {*_ARRAYS.get(kind, ())}
     )
 
 
 def _is_plain(module: nn.Module) -> bool:
     """A Sequential as its class makes it."""
-    names = [str(i) for i in range(len(module._modules))]
     return (
         type(module) is nn.Sequential
         and "forward" not in module.__dict__
-        and list(module._modules) == names
+        and list(module._modules) == [str(i) for i in range(len(module._modules))]
         and None not in module._modules.values()
-        and not module._parameters
-        and not module._buffers
+        and not _arrays(module)
     )
+
+
+def _arrays(module: nn.Module) -> dict[str, nn.Parameter | nn.Buffer]:
+    return {**module._parameters, **module._buffers}
 
 
 def _is_tree(model: nn.Module) -> bool:
@@ -114,9 +115,8 @@ class _Describer:
         node = self._node(model, "")
         first: dict[int, str] = {}
         tied = []
-        modules = dict(model.named_modules())
-        for path, module in modules.items():
-            for name, held in {**module._parameters, **module._buffers}.items():
+        for path, module in list(model.named_modules()):
+            for name, held in _arrays(module).items():
                 full = f"{path}.{name}" if path else name
                 if held is not None and first.setdefault(id(held), full) != full:
                     tied.append([full, first[id(held)]])
@@ -129,10 +129,8 @@ class _Describer:
         kind = type(module).__name__
         if _is_layer(module):
             config = _plain(module.config())
-            arrays = {**module._parameters, **module._buffers}
-            if kind in _CHECKS:  # what is written can be read
-                shapes = {name: held.shape for name, held in arrays.items() if held is not None}
-                _CHECKS[kind](config, shapes, path or kind)
+            shapes = {name: held.shape for name, held in _arrays(module).items() if held is not None}
+            _check_arrays(kind, config, shapes, path or kind)  # what is written can be read
             return {"type": kind, "config": config}
         layers = [
             [name, self._node(child, f"{path}.{name}" if path else name)]
@@ -140,11 +138,9 @@ class _Describer:
         ]
         if _is_plain(module):
             return {"type": "Sequential", "layers": layers}
-        arrays = {
-            "parameters": [name for name, held in module._parameters.items() if held is not None],
-            "buffers": [name for name, held in module._buffers.items() if held is not None],
-        }
-        return {"type": "Module", **arrays, "layers": layers}
+        members = {"parameters": module._parameters, "buffers": module._buffers}
+        names = {kind: [k for k, held in own.items() if held is not None] for kind, own in members.items()}
+        return {"type": "Module", **names, "layers": layers}
 
 
 def _network_options(name: str, model: nn.Module) -> dict[str, int] | None:
@@ -197,11 +193,11 @@ class _Builder:
         return model
 
     def _recorded(self, node: Mapping[str, Any]) -> nn.Module:
-        members, shape = node.get("members"), node.get("input_shape")
-        if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise ValueError(f"expected the input shape of a recording, got {shape!r:.100}")
-        if not isinstance(members, Mapping):
-            raise ValueError(f"expected the parts of a network, got {members!r:.100}")
+        members: Any = node.get("members")
+        shape: Any = node.get("input_shape")
+        sizes = isinstance(shape, list) and all(isinstance(n, int) and n > 0 for n in shape)
+        _expect(sizes, "the input shape of a recording", shape)
+        _expect(isinstance(members, Mapping), "the parts of a network", members)
         train_steps = node["eval"] if node.get("train") is None else node["train"]
         model = Recorded(shape, node["eval"], train_steps, _is_layer)
         self._fill(model, members, "", 0)
@@ -221,8 +217,8 @@ class _Builder:
 
     def _build(self, node: Any, prefix: str, depth: int) -> nn.Module:
         where = prefix.rstrip(".") or "the network"
-        if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
-            raise ValueError(f"{where}: expected a layer with a type, got {node!r:.100}")
+        typed = isinstance(node, Mapping) and isinstance(node.get("type"), str)
+        _expect(typed, "a layer with a type", node, where)
         if depth > _MAX_DEPTH or len(self.made) > _MAX_LAYERS:
             raise ValueError(f"more than {_MAX_DEPTH} levels or {_MAX_LAYERS} layers")
         kind = node["type"]
@@ -244,8 +240,8 @@ class _Builder:
     def _fill(self, module: nn.Module, node: Any, prefix: str, depth: int) -> None:
         """Gives a module the parts, parameters and buffers of a described one."""
         where = prefix.rstrip(".") or "the network"
-        if not isinstance(node, Mapping) or not isinstance(node.get("layers"), list):
-            raise ValueError(f"{where}: expected the parts of a module, got {node!r:.100}")
+        listed = isinstance(node, Mapping) and isinstance(node.get("layers"), list)
+        _expect(listed, "the parts of a module", node, where)
         self.made[prefix.rstrip(".")] = module
         for name in node["parameters"]:
             module._parameters[_name(name, where)] = nn.Parameter(self._array(prefix + name))
@@ -263,24 +259,19 @@ class _Builder:
     def _layer(self, kind: str, config: Any, prefix: str, where: str) -> nn.Module:
         if kind not in _LAYERS:
             raise ValueError(f"{where}: no layer named {kind!r:.50}; known: {', '.join(_LAYERS)}")
-        if not isinstance(config, Mapping):
-            raise ValueError(f"{where}: expected the options of a {kind}, got {config!r:.100}")
+        _expect(isinstance(config, Mapping), f"the options of a {kind}", config, where)
         for option, value in config.items():
             _check_option(option, value, where)
-        if kind in _CHECKS:
-            _CHECKS[kind](config, self._shapes(prefix, kind), where)
+        names = [name for name in _ARRAYS.get(kind, ()) if prefix + name in self.tensors]
+        _check_arrays(kind, config, {name: self.tensors[prefix + name].shape for name in names}, where)
         return _LAYERS[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
 
-    def _shapes(self, prefix: str, kind: str) -> Shapes:
-        return {n: self.tensors[prefix + n].shape for n in _ARRAYS[kind] if prefix + n in self.tensors}
-
     def _sequential(self, layers: Any, prefix: str, depth: int) -> nn.Module:
-        if not isinstance(layers, list):
-            raise ValueError(f"{prefix.rstrip('.')}: expected a list of layers, got {layers!r:.100}")
+        _expect(isinstance(layers, list), "a list of layers", layers, prefix.rstrip("."))
         children = []
         for i, item in enumerate(layers):
-            if not (isinstance(item, list) and len(item) == 2 and item[0] == str(i)):
-                raise ValueError(f"{prefix}{i}: expected the name {str(i)!r} and a layer, got {item!r:.100}")
+            named = isinstance(item, list) and len(item) == 2 and item[0] == str(i)
+            _expect(named, f"the name {str(i)!r} and a layer", item, f"{prefix}{i}")
             children.append(self._build(item[1], f"{prefix}{i}.", depth + 1))
         return nn.Sequential(*children)
 
@@ -288,8 +279,8 @@ class _Builder:
         if name not in available():
             raise ValueError(f"no network named {name!r:.50}; available: {', '.join(available())}")
         entry = spec(name)
-        if not isinstance(options, Mapping) or set(options) != set(entry.sizes):
-            raise ValueError(f"{name}: expected the options {', '.join(entry.sizes)}, got {options!r:.100}")
+        known = isinstance(options, Mapping) and set(options) == set(entry.sizes)
+        _expect(known, f"the options {', '.join(entry.sizes)}", options, name)
         for key, (tensor, axis) in entry.sizes.items():
             value = self.tensors.get(prefix + tensor)
             if value is None or value.ndim <= axis or value.shape[axis] != options[key]:
@@ -297,14 +288,15 @@ class _Builder:
         return create(name, **options)
 
 
+def _expect(good: bool, what: str, got: Any, where: str | None = None) -> None:
+    if not good:
+        raise ValueError(f"{'' if where is None else where + ': '}expected {what}, got {got!r:.100}")
+
+
 def _name(name: Any, where: str) -> str:
-    if not isinstance(name, str) or not name or "." in name or len(name) > _MAX_NAME:
-        raise ValueError(f"{where}: expected the name of a part, got {name!r:.100}")
+    good = isinstance(name, str) and 0 < len(name) <= _MAX_NAME and "." not in name
+    _expect(good, "the name of a part", name, where)
     return name
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
 
 
 def _check_option(option: str, value: Any, where: str) -> None:
@@ -321,32 +313,23 @@ def _check_option(option: str, value: Any, where: str) -> None:
         raise ValueError(f"{where}: {option!r:.50} cannot be {value!r:.50}")
 
 
-def _check_conv2d(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
-    shape = shapes.get("weight", ())
-    want = (config.get("out_channels"), config.get("in_channels"), *_pair(config.get("kernel_size")))
-    groups = config.get("groups", 1)
-    if len(shape) != 4 or not isinstance(groups, int) or (shape[0], shape[1] * groups, *shape[2:]) != want:
-        raise ValueError(
-            f"{where}: Conv2d of {want!r:.100} with {groups} groups, but the weights are {shape}"
-        )
-
-
-def _check_linear(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
-    want = (config.get("out_features"), config.get("in_features"))
-    if shapes.get("weight") != want:
-        raise ValueError(f"{where}: Linear of {want!r:.100}, but the weights are {shapes.get('weight')}")
-
-
-def _check_batch_norm(config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
-    want = (config.get("num_features"),)
-    vectors = [shape for name, shape in shapes.items() if name != "num_batches_tracked"]
-    if any(shape != want for shape in vectors) or not vectors:
-        raise ValueError(f"{where}: BatchNorm2d of {want!r:.100}, but the arrays are {shapes}")
-
-
-# What a layer would allocate, held against the arrays in the file.
-_CHECKS: dict[str, Callable[[Mapping[str, Any], Shapes, str], None]] = {
-    "Conv2d": _check_conv2d,
-    "Linear": _check_linear,
-    "BatchNorm2d": _check_batch_norm,
-}
+def _check_arrays(kind: str, config: Mapping[str, Any], shapes: Shapes, where: str) -> None:
+    """What a layer would allocate, held against the arrays in the file."""
+    weight = shapes.get("weight")
+    if kind == "Conv2d":
+        side, groups = config.get("kernel_size"), config.get("groups", 1)
+        sides = side if isinstance(side, (list, tuple)) else (side, side)
+        want = (config.get("out_channels"), config.get("in_channels"), *sides)
+        got = weight or ()
+        if len(got) != 4 or not isinstance(groups, int) or (got[0], got[1] * groups, *got[2:]) != want:
+            text = f"Conv2d of {want!r:.100} with {groups} groups, but the weights are {got}"
+            raise ValueError(f"{where}: {text}")
+    elif kind == "Linear":
+        want = (config.get("out_features"), config.get("in_features"))
+        if weight != want:
+            raise ValueError(f"{where}: Linear of {want!r:.100}, but the weights are {weight}")
+    elif kind == "BatchNorm2d":
+        want = (config.get("num_features"),)
+        vectors = [shape for name, shape in shapes.items() if name != "num_batches_tracked"]
+        if any(shape != want for shape in vectors) or not vectors:
+            raise ValueError(f"{where}: BatchNorm2d of {want!r:.100}, but the arrays are {shapes}")
