@@ -17,19 +17,11 @@ from fastcnn.nn._state import manual_seed
 
 __version__: str = _core.__version__
 
-# Loaded when first used: importing fastcnn itself stays fast.
+# Loaded when first used: importing fastcnn itself stays fast. By the module they are in; "": modules themselves.
 _LAZY = {
-    "Trainer": "fastcnn.train",
-    "History": "fastcnn.train",
-    "save": "fastcnn.io",
-    "load": "fastcnn.io",
-    "save_weights": "fastcnn.io",
-    "load_weights": "fastcnn.io",
-    "data": None,
-    "io": None,
-    "models": None,
-    "reference": None,
-    "train": None,
+    **dict.fromkeys(("data", "io", "models", "reference", "train"), ""),
+    **dict.fromkeys(("load", "load_weights", "save", "save_weights"), "io"),
+    **dict.fromkeys(("History", "Trainer"), "train"),
 }
 
 if TYPE_CHECKING:
@@ -41,13 +33,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'fastcnn' has no attribute {name!r}")
-    module = _LAZY[name]
-    value = (
-        importlib.import_module(f"fastcnn.{name}")
-        if module is None
-        else getattr(importlib.import_module(module), name)
-    )
-    globals()[name] = value
+    module = importlib.import_module(f"fastcnn.{_LAZY[name] or name}")
+    value = globals()[name] = getattr(module, name) if _LAZY[name] else module
     return value
 
 

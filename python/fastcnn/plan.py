@@ -45,10 +45,8 @@ class Plan:
         steps = self.steps
         launches = len({s["launch"] for s in steps})
         lines = [f"plan: {len(steps)} steps in {launches} launches, {self.core.threads} threads"]
-        lines += _step_table(
-            steps,
-            {"MFLOP": ("flops", 1e-6, 2), "MB": ("bytes", 1e-6, 2), "price us": ("predicted", 1e6, 1)},
-        )
+        figures = {"MFLOP": ("flops", 1e-6, 2), "MB": ("bytes", 1e-6, 2), "price us": ("predicted", 1e6, 1)}
+        lines += _step_table(steps, figures)
         rows = [["buffer of", "shape", "layout", "place", "offset", "bytes", "from", "to"]]
         keys = ("layer", "shape", "layout", "place", "offset", "bytes", "first", "last")
         rows += [[str(b[k]) for k in keys] for b in self.buffers]
@@ -66,12 +64,10 @@ class Plan:
         updates run with a learning rate of zero.
         """
         rng = np.random.default_rng(0)
-        inputs = {
-            i: rng.standard_normal(shape).astype(np.float32)
-            if batched and dtype == "float32"
-            else np.zeros(shape, dtype)
-            for i, (_, shape, dtype, batched) in enumerate(self._inputs)
-        }
+        inputs = {}
+        for i, (_, shape, dtype, batched) in enumerate(self._inputs):
+            random = batched and dtype == "float32"
+            inputs[i] = rng.standard_normal(shape).astype(dtype) if random else np.zeros(shape, dtype)
         runs = []
         for _ in range(repeats + 1):
             times = np.zeros(len(self.steps))
@@ -128,10 +124,6 @@ def _step_table(steps: list[dict[str, Any]], figures: dict[str, tuple[str, float
 def aligned(rows: Sequence[Sequence[str]], right: int) -> list[str]:
     """Columns padded to their widest cell; the last ``right`` columns are numbers."""
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    left = len(widths) - right
-    return [
-        "  ".join(
-            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
-        ).rstrip()
-        for r in rows
-    ]
+    sides = ["<"] * (len(widths) - right) + [">"] * right
+    line = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    return [line.format(*r).rstrip() for r in rows]

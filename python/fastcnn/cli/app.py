@@ -33,12 +33,8 @@ _DATA = "digits, mnist, fashion_mnist, or a folder or zip file of images CLASS/N
 Net = Annotated[str, typer.Argument(metavar="NET", help="lenet5 or resnet20_cifar")]
 Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA)]
 ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="A model file that train wrote")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir", metavar="DIR", help="Where the files of mnist or fashion_mnist are, or will be put"
-    ),
-]
+_DATA_DIR = "Where the files of mnist or fashion_mnist are, or will be put"
+DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help=_DATA_DIR)]
 Threads = Annotated[int | None, typer.Option(min=1, help="Default: the CPUs this process may use")]
 
 
@@ -71,20 +67,13 @@ def train(
     from fastcnn.train import SCHEDULES, Trainer
     from fastcnn.train.recipes import recipe
 
-    given: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "momentum": momentum,
-        "weight_decay": weight_decay,
-        "lr_decay": lr_decay,
-        "shift": shift,
-    }
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "momentum": momentum}
+    given |= {"weight_decay": weight_decay, "lr_decay": lr_decay, "shift": shift}
+    given = {name: value for name, value in given.items() if value is not None}
     spec = models.spec(net)
-    settings = dataclasses.replace(
-        recipe(net, sources.label(data)), **{k: v for k, v in given.items() if v is not None}
-    )
-    if settings.lr_decay not in SCHEDULES:
+    settings = dataclasses.replace(recipe(net, sources.label(data)), **given)
+    schedule = SCHEDULES.get(settings.lr_decay)
+    if schedule is None:
         raise ValueError(f"--lr-decay must be one of {', '.join(SCHEDULES)}, got {settings.lr_decay!r}")
     out = Path(f"{net}-{sources.label(data)}.safetensors") if out is None else out
     if out.is_dir() or not out.absolute().parent.is_dir():
@@ -92,7 +81,8 @@ def train(
     _use_threads(threads)
     held_in, held_out = sources.open_parts(data, data_dir, spec.input_shape, settings.shift)
     fastcnn.manual_seed(seed)
-    model = models.create(net, num_classes=len(held_in.classes), in_channels=held_in.input_shape[0])
+    shape, classes = held_in.input_shape, held_in.classes
+    model = models.create(net, num_classes=len(classes), in_channels=shape[0])
     optimizer = fastcnn.optim.SGD(
         model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
@@ -102,21 +92,10 @@ def train(
     )
     trainer = Trainer(model, optimizer, fastcnn.nn.CrossEntropyLoss())
     history = trainer.fit(
-        held_in,
-        settings.epochs,
-        settings.batch_size,
-        held_out,
-        seed=seed,
-        schedule=SCHEDULES[settings.lr_decay],
+        held_in, settings.epochs, settings.batch_size, held_out, seed=seed, schedule=schedule
     )
     show.table(history.table())
-    fastcnn.save(
-        model,
-        out,
-        input_shape=held_in.input_shape,
-        classes=held_in.classes,
-        preprocessing=held_in.preprocessing,
-    )
+    fastcnn.save(model, out, input_shape=shape, classes=classes, preprocessing=held_in.preprocessing)
     last = history[-1]
     if last.validation is not None:
         accuracy = 100 * last.validation.accuracy
@@ -130,12 +109,11 @@ def train(
 @app.command(epilog="Example: [bold]fastcnn evaluate lenet5-digits.safetensors digits[/bold]")
 def evaluate(file: ModelFile, data: Data, data_dir: DataDir = None, threads: Threads = None) -> None:
     """Measure a trained network on the held-out images of a data set."""
-    from fastcnn import functional, io
+    from fastcnn import functional
     from fastcnn.data import batches, sources
 
     _use_threads(threads)
-    saved = io.read(file)
-    shape = _shape_of(saved, file)
+    saved, shape = _opened(file)
     dataset = sources.open_held_out(data, data_dir, shape, saved.preprocessing, saved.classes)
     if dataset.input_shape != shape:
         raise ValueError(
@@ -162,12 +140,11 @@ def predict(
     threads: Threads = None,
 ) -> int:
     """Say what is on each image: class, probability, and a bar per class."""
-    from fastcnn import functional, io
+    from fastcnn import functional
     from fastcnn.data import Preprocessing, read_image
 
     _use_threads(threads)
-    saved = io.read(file)
-    shape = _shape_of(saved, file)
+    saved, shape = _opened(file)
     preprocessing = saved.preprocessing or Preprocessing(mode="L" if shape[0] == 1 else "RGB")
     status = 0
     for path in images:
@@ -260,7 +237,9 @@ def _use_threads(threads: int | None) -> None:
         fastcnn.set_num_threads(threads)
 
 
-def _shape_of(saved: Any, file: Path) -> tuple[int, int, int]:
+def _opened(file: Path) -> tuple[Any, tuple[int, int, int]]:
+    """What a model file holds, and the images (C, H, W) that its network reads."""
+    saved = fastcnn.io.read(file)
     if saved.input_shape is None:
         raise ValueError(
             f"{file}: does not say which input shape the network reads; save it with input_shape="
@@ -268,4 +247,4 @@ def _shape_of(saved: Any, file: Path) -> tuple[int, int, int]:
     if len(saved.input_shape) != 3:
         raise ValueError(f"{file}: reads inputs of shape {shape_text(saved.input_shape)}, not images CxHxW")
     channels, height, width = saved.input_shape
-    return channels, height, width
+    return saved, (channels, height, width)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastcnn._files import write_whole
+from fastcnn.data.idx import read_up_to
 
 __all__ = ["cache_folder", "fetch"]
 
 _TIMEOUT_SECONDS = 15
-_CHUNK = 1 << 20
 
 
 def cache_folder() -> Path:
@@ -56,10 +56,8 @@ def fetch(name: str, mirrors: Sequence[str], sha256: str, size: int, folder: Pat
 
 def _read_exactly(url: str, size: int) -> bytes:
     """The file's bytes; ValueError as soon as it is longer than `size` or when it ends before."""
-    data = bytearray()
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
-        while chunk := response.read(min(_CHUNK, size + 1 - len(data))):
-            data += chunk
+        data = read_up_to(response, size + 1)
     if len(data) != size:
         raise ValueError(f"expected {size} bytes, got {'more' if len(data) > size else len(data)}")
     return bytes(data)

@@ -133,8 +133,7 @@ class ImageFolder:
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Pixels (N, C, H, W) uint8."""
         for i in np.unique(indices[~self._known[indices]]):
-            pixels = self._decode(int(i))
-            self._pixels[i] = pixels
+            self._pixels[i] = self._decode(int(i))
             self._known[i] = True
         return self._pixels[indices]
 
@@ -191,16 +190,9 @@ def image_folder(
     if not names:
         raise ValueError(_no_images(root, prefix, files.names))
     labels_of = {c: i for i, c in enumerate(sorted(set(classes)))}
-    return ImageFolder(
-        files,
-        f"{root}/{prefix}".rstrip("/"),
-        names,
-        np.array([labels_of[c] for c in classes], np.int64),
-        tuple(labels_of),
-        Preprocessing(mode="RGB") if preprocessing is None else preprocessing,
-        size,
-        shift,
-    )
+    where, labels = f"{root}/{prefix}".rstrip("/"), np.array([labels_of[c] for c in classes], np.int64)
+    preprocessing = Preprocessing(mode="RGB") if preprocessing is None else preprocessing
+    return ImageFolder(files, where, names, labels, tuple(labels_of), preprocessing, size, shift)
 
 
 def class_parents(path: str | os.PathLike[str]) -> list[str]:

@@ -76,7 +76,7 @@ def _read(stream: BinaryIO, path: Path, limit: int, exact: int | None) -> np.nda
         raise ValueError(f"{says}, got {exact - header} bytes")
     if expected > limit:
         raise ValueError(f"{says}, more than this gzip file can hold")
-    data = _read_up_to(stream, expected + 1)  # one more: a longer file is seen, and gzip's checksum is tested
+    data = read_up_to(stream, expected + 1)  # one more: a longer file is seen, and gzip's checksum is tested
     if len(data) != expected:
         raise ValueError(f"{says}, got {f'{len(data)} bytes' if len(data) < expected else 'more'}")
     array = np.frombuffer(data, dtype).reshape(shape)
@@ -100,13 +100,10 @@ def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...
     return np.dtype(_TYPES[code]), struct.unpack(f">{dimensions}I", sizes)
 
 
-def _read_up_to(stream: BinaryIO, count: int) -> bytearray:
+def read_up_to(stream: BinaryIO, count: int) -> bytearray:
     """At most `count` bytes, in chunks: nothing is allocated that the file does not hold."""
     data = bytearray()
-    while len(data) < count:
-        chunk = stream.read(min(_CHUNK, count - len(data)))
-        if not chunk:
-            break
+    while chunk := stream.read(min(_CHUNK, count - len(data))):
         data += chunk
     return data
 

@@ -37,6 +37,7 @@ def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
     for node in trace.graph.nodes():
         macs[node["name"]] = macs.get(node["name"], 0.0) + node["macs"]
     rows: list[dict[str, Any]] = []
+    cells = [("layer", "kind", "output shape", "parameters", "multiply-adds")]
     counted: set[int] = set()
     for call in trace.calls:
         path, module = call.path, call.module
@@ -44,24 +45,12 @@ def summarize(model: Module, shape: tuple[int, ...]) -> Summary:
             continue
         own = [p for p in module.parameters() if id(p) not in counted]
         counted.update(id(p) for p in own)
-        rows.append(
-            {
-                "layer": path or type(module).__name__,
-                "kind": type(module).__name__,
-                "output": call.shape,
-                "parameters": sum(p.size for p in own),
-                "macs": int(macs.get(path, 0.0)),
-            }
-        )
-    cells = [("layer", "kind", "output shape", "parameters", "multiply-adds")]
-    cells += [
-        (r["layer"], r["kind"], shape_text(r["output"]), f"{r['parameters']:,}", f"{r['macs']:,}")
-        for r in rows
-    ]
+        kind, size, cost = type(module).__name__, sum(p.size for p in own), int(macs.get(path, 0.0))
+        cells.append((path or kind, kind, shape_text(call.shape), f"{size:,}", f"{cost:,}"))
+        row = {"layer": path or kind, "kind": kind, "output": call.shape, "parameters": size, "macs": cost}
+        rows.append(row)
     total, cost = model.parameter_count(), int(sum(macs.values()))
-    text = "\n".join(
-        [*aligned(cells, right=2), f"input {shape_text(shape)}: {total:,} parameters, {cost:,} multiply-adds"]
-    )
-    out = Summary(text)
+    sums = f"input {shape_text(shape)}: {total:,} parameters, {cost:,} multiply-adds"
+    out = Summary("\n".join([*aligned(cells, right=2), sums]))
     out.rows, out.parameters, out.macs = rows, total, cost
     return out
