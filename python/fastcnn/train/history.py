@@ -68,11 +68,10 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        epochs = []
-        for e in self.epochs:
-            row = dataclasses.asdict(e)
-            row["validation"] = None if e.validation is None else e.validation._asdict()
-            epochs.append(row)
+        epochs = [
+            {**dataclasses.asdict(e), "validation": e.validation and e.validation._asdict()}
+            for e in self.epochs
+        ]
         return {"interrupted": self.interrupted, "epochs": epochs}
 
     def table(self, max_rows: int = 20) -> Table:
@@ -87,12 +86,10 @@ class History:
         for title in [*titles, "seconds", "images/s"]:
             table.add_column(title, justify="right")
         for e in _spaced(self.epochs, max_rows):
-            held_out = (
-                ["", ""]
-                if e.validation is None
-                else [f"{e.validation.loss:.4f}", _percent(e.validation.accuracy)]
-            )
-            cells = [str(e.epoch), f"{e.loss:.4f}", _percent(e.accuracy), *(held_out if validated else [])]
+            cells = [str(e.epoch), f"{e.loss:.4f}", _percent(e.accuracy)]
+            if e.validation is not None:
+                cells += [f"{e.validation.loss:.4f}", _percent(e.validation.accuracy)]
+            cells += [""] * (len(titles) - len(cells))
             table.add_row(*cells, f"{e.seconds:.2f}", f"{e.images_per_second:,.0f}")
         return table
 

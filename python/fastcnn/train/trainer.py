@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ from fastcnn.train.schedule import Schedule
 __all__ = ["Trainer"]
 
 Callback = Callable[[EpochRecord], Any]
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 
 _EVALUATION_BATCH = 256
 
@@ -152,11 +154,18 @@ class Trainer:
             raise ValueError("there are no images to train on")
         self.preprocessing = data.preprocessing
         history, callbacks, base_lr = History(), list(callbacks), self.optimizer.lr
-        run = _Run(data, epochs, batch_size, seed, schedule, base_lr)
+        steps_done = itertools.count()
+
+        def set_lr() -> None:
+            if schedule is not None:
+                steps = epochs * -(-len(data) // batch_size)
+                self.optimizer.lr = base_lr * schedule(next(steps_done) / steps)
+
         with StopRequest() as stop, make_progress(progress, epochs, len(data)) as shown:
             try:
-                for _ in range(epochs):
-                    record = self._train_epoch(run, stop, shown)
+                for done in range(epochs):
+                    feed = batches(data, batch_size, seed=seed, epoch=self._epochs)
+                    record = self._train_epoch(feed, done * len(data), set_lr, stop, shown)
                     if held_out is not None and not stop.requested:
                         begun = time.perf_counter()
                         measured = self.evaluate(held_out)
@@ -171,23 +180,21 @@ class Trainer:
                 self.optimizer.lr = base_lr
         return history
 
-    def _train_epoch(self, run: _Run, stop: StopRequest, shown: Progress) -> EpochRecord:
+    def _train_epoch(
+        self, feed: Batches, before: int, set_lr: Callable[[], None], stop: StopRequest, shown: Progress
+    ) -> EpochRecord:
+        """One pass over the batches; ``before``: images of the passes before it, for the progress."""
         loss_sum, correct, images = 0.0, 0, 0
         number = self._epochs + 1
         begun = time.perf_counter()
         with self.model.in_mode(True):
-            for i, (x, y) in enumerate(
-                batches(run.data, run.batch_size, seed=run.seed, epoch=self._epochs), 1
-            ):
-                if run.schedule is not None:
-                    self.optimizer.lr = run.base_lr * run.schedule(run.steps_done / run.steps)
+            for i, (x, y) in enumerate(feed, 1):
+                set_lr()
                 loss, right = self._step(x, y, f" (epoch {number}, batch {i})")
-                run.steps_done += 1
-                run.images_done += len(y)
                 loss_sum += loss * len(y)
                 correct += right
                 images += len(y)
-                shown.step(number, run.images_done, loss_sum / images, correct / images)
+                shown.step(number, before + images, loss_sum / images, correct / images)
                 if stop.requested:
                     break
         self._epochs += 1
@@ -243,21 +250,3 @@ class Trainer:
         images = np.asarray(data[0])
         known = self.preprocessing if images.dtype == np.uint8 else None
         return ArrayDataset(images, data[1], preprocessing=known)
-
-
-@dataclasses.dataclass
-class _Run:
-    """What one fit() is doing."""
-
-    data: Dataset
-    epochs: int
-    batch_size: int
-    seed: int
-    schedule: Schedule | None
-    base_lr: float
-    steps_done: int = 0
-    images_done: int = 0
-
-    @property
-    def steps(self) -> int:
-        return self.epochs * -(-len(self.data) // self.batch_size)
