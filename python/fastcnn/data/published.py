@@ -7,6 +7,7 @@ H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, arXiv:1708.07747, 2017 (MIT licen
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
@@ -32,16 +33,18 @@ def _usual_names(part: _Part) -> list[str]:
 @dataclasses.dataclass(frozen=True)
 class _Published:
     title: str
-    folder: str
     mirrors: tuple[str, ...]
     files: dict[_Part, tuple[str, int]]  # SHA-256 and size of the published gzip file
     classes: tuple[str, ...]
     preprocessing: Preprocessing
 
+    @property
+    def folder(self) -> str:
+        return self.title.replace("-", "_").lower()
+
 
 _MNIST = _Published(
     title="MNIST",
-    folder="mnist",
     mirrors=(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -58,7 +61,6 @@ _MNIST = _Published(
 
 _FASHION_MNIST = _Published(
     title="Fashion-MNIST",
-    folder="fashion_mnist",
     mirrors=(
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -143,18 +145,15 @@ def _folders(which: _Published, path: str | os.PathLike[str] | None) -> list[Pat
             raise NotADirectoryError(f"{root} is a file; give the folder that holds {which.title}'s files")
         camel = which.title.replace("-", "")
         return [root, root / which.folder, root / camel / "raw", root / "raw"]
-    found = []
-    if shared := os.environ.get("FASTCNN_DATA"):
-        found.append(Path(shared) / which.folder)
-    return found + [cache_folder() / which.folder]
+    shared = os.environ.get("FASTCNN_DATA")
+    return [*([Path(shared) / which.folder] if shared else []), cache_folder() / which.folder]
 
 
 def _locate(which: _Published, path: str | os.PathLike[str] | None, part: _Part, download: bool) -> Path:
     folders = _folders(which, path)
-    for folder in folders:
-        for name in _usual_names(part):
-            if (folder / name).is_file():
-                return folder / name
+    for folder, name in itertools.product(folders, _usual_names(part)):
+        if (folder / name).is_file():
+            return folder / name
     target = folders[0] if path is not None else folders[-1]
     file, reason = _usual_names(part)[0], "downloading is switched off"
     if download:

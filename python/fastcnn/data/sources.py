@@ -53,10 +53,8 @@ def open_parts(
         For files that are absent or cannot be read.
     """
     name = _canonical(name)
-    if name == "digits":
-        return digits(True, shift=shift), digits(False)
     if name in NAMES:
-        return _PUBLISHED[name](folder, True, shift=shift or 0), _PUBLISHED[name](folder, False)
+        return _named(name, folder, True, shift), _named(name, folder, False)
     train, held_out = _open_folder(Path(name), input_shape)
     train.preprocessing = held_out.preprocessing = _measured(train)
     train.shift = shift or 0
@@ -78,20 +76,19 @@ def open_held_out(
         When its classes or its images are not those of the model; otherwise as `open_parts`.
     """
     name = _canonical(name)
-    data: Any
-    if name == "digits":
-        data = digits(False)
-    elif name in NAMES:
-        data = _PUBLISHED[name](folder, False)
-    else:
-        data = _open_folder(Path(name), input_shape)[1]
+    data: Any = _named(name, folder, False) if name in NAMES else _open_folder(Path(name), input_shape)[1]
     if classes is not None and data.classes != classes:
         known, got = _some(classes), _some(data.classes)
         raise ValueError(f"{name}: the model knows the classes {known}, the data has {got}")
     if preprocessing is not None:
         data.preprocessing = preprocessing
-    opened: Dataset = data
-    return opened
+    return data
+
+
+def _named(name: str, folder: Path | None, train: bool, shift: int | None = None) -> Dataset:
+    return (
+        digits(train, shift=shift) if name == "digits" else _PUBLISHED[name](folder, train, shift=shift or 0)
+    )
 
 
 def _canonical(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fastcnn.functional import _arguments as args
-from fastcnn.functional._arguments import Operand
+from fastcnn.functional._arguments import AttrValue, Operand
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
@@ -57,15 +57,14 @@ def batch_norm(
     """
     op = "batch_norm"
     args.check_arrays(op, x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    attrs: dict[str, AttrValue] = {"eps": float(eps)}
     if not training:
         inputs = [x, running_mean, running_var, weight, bias]
-        return args.record_or_run(
-            "batch_norm_inference", inputs, {"eps": float(eps)}, layout, implementation
-        )[0]
+        return args.record_or_run("batch_norm_inference", inputs, attrs, layout, implementation)[0]
     if not args.is_symbolic(x):
         args.check_in_place(op, running_mean=running_mean, running_var=running_var)
         _check_channels(op, x, weight=weight, bias=bias)  # before the statistics are updated
-    mean, rstd, moments = args.record_or_run("batch_norm_stats", [x], {"eps": float(eps)}, layout)
+    mean, rstd, moments = args.record_or_run("batch_norm_stats", [x], attrs, layout)
     y = args.record_or_run("batch_norm_apply", [x, mean, rstd, weight, bias], {}, layout, implementation)[0]
     count = math.prod(x.shape) // max(x.shape[1], 1)
     attrs = {"momentum": float(momentum), "count": count}
@@ -98,18 +97,15 @@ def batch_norm_backward(
     op = "batch_norm_backward"
     args.check_arrays(op, dy=dy, x=x, weight=weight, running_mean=running_mean, running_var=running_var)
     args.image_size(op, x)
-    attrs = {"eps": float(eps)}
+    attrs: dict[str, AttrValue] = {"eps": float(eps)}
     if training:
         mean, rstd, _ = args.record_or_run("batch_norm_stats", [x], attrs, layout)
-        inputs = [dy, x, mean, rstd, weight]
-        dx, dweight, dbias = args.record_or_run(op, inputs, {}, layout, implementation)
-        return dx, dweight, dbias
-    if running_mean is None or running_var is None:
+        used, inputs, attrs = op, [dy, x, mean, rstd, weight], {}
+    elif running_mean is None or running_var is None:
         raise ValueError(f"{op}: expected running_mean and running_var when not training, got none")
-    inputs = [dy, x, running_mean, running_var, weight]
-    dx, dweight, dbias = args.record_or_run(
-        "batch_norm_inference_backward", inputs, attrs, layout, implementation
-    )
+    else:
+        used, inputs = "batch_norm_inference_backward", [dy, x, running_mean, running_var, weight]
+    dx, dweight, dbias = args.record_or_run(used, inputs, attrs, layout, implementation)
     return dx, dweight, dbias
 
 

@@ -45,10 +45,6 @@ class _Cache:
         return plan
 
 
-def _machine() -> tuple[str, int]:
-    return _core.isa(), _core.get_num_threads()
-
-
 class _Structure:
     """What a trace depends on besides the input: modes, settings, members, frozen parameters."""
 
@@ -230,7 +226,7 @@ class Runner:
         known = self._keys.get(mode)
         if known is None or known[0] != now:
             known = self._keys[mode] = now, _Structure(self.module)
-        return (known[1], *_machine())
+        return known[1], _core.isa(), _core.get_num_threads()
 
     def _plan_for(self, shapes: tuple[tuple[int, ...], ...], training: bool, layout: str) -> Any:
         kind = ForwardBackward if training else Inference

@@ -16,6 +16,7 @@ from fastcnn.nn.tracing import Value
 __all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
+_MEMBERS = ("_parameters", "_buffers", "_modules")  # where a module keeps what it owns
 
 
 def _names(names: Any) -> list[str]:
@@ -64,13 +65,10 @@ class Module:
         _state.structure_changed()
         if not _state.is_recording():  # what forward() itself leaves behind is not a setting
             d["_settings"] += 1
-        for kind, members in (
-            (Parameter, d["_parameters"]),
-            (Buffer, d["_buffers"]),
-            (Module, d["_modules"]),
-        ):
+        owned = [d[members] for members in _MEMBERS]
+        for kind, members in zip((Parameter, Buffer, Module), owned, strict=True):
             if isinstance(value, kind):
-                for other in (d["_parameters"], d["_buffers"], d["_modules"], d):
+                for other in (*owned, d):
                     if other is not members:
                         other.pop(name, None)
                 members[name] = value
@@ -86,7 +84,7 @@ class Module:
         d[name] = value
 
     def __getattr__(self, name: str) -> Any:
-        for members in ("_parameters", "_buffers", "_modules"):
+        for members in _MEMBERS:
             found = self.__dict__.get(members, {})
             if name in found:
                 return found[name]
@@ -94,7 +92,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         _state.structure_changed()
-        for members in ("_parameters", "_buffers", "_modules"):
+        for members in _MEMBERS:
             if name in self.__dict__[members]:
                 del self.__dict__[members][name]
                 return

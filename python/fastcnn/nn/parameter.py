@@ -102,6 +102,3 @@ class Parameter(_Held):
 
 class Buffer(_Held):
     """A tensor that belongs to the model but is not trained: running statistics, counters."""
-
-    def __init__(self, data: Any, dtype: Any = np.float32) -> None:
-        super().__init__(data, dtype)

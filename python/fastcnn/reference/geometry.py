@@ -6,6 +6,7 @@ operator ``Conv``, attribute ``auto_pad = SAME_UPPER`` (padding "same").
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,11 +15,12 @@ import numpy.typing as npt
 __all__ = ["output_size", "padding4"]
 
 Array = npt.NDArray[np.float64]
-Ints = int | tuple[int, int]
-Padding = int | tuple[int, int] | tuple[int, int, int, int] | str
+Pair = tuple[int, int]
+Ints = int | Pair
+Padding = int | Pair | tuple[int, int, int, int] | str
 
 
-def pair(value: Ints) -> tuple[int, int]:
+def pair(value: Ints) -> Pair:
     """One integer stands for height and width alike.
 
     >>> pair(3), pair((3, 5))
@@ -28,11 +30,7 @@ def pair(value: Ints) -> tuple[int, int]:
 
 
 def padding4(
-    padding: Padding,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: Ints = 1,
+    padding: Padding, size: Pair, kernel: Pair, stride: Pair, dilation: Ints = 1
 ) -> tuple[int, int, int, int]:
     """Padding as (top, left, bottom, right).
 
@@ -78,11 +76,10 @@ def output_size(
 
 
 def taps(
-    kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], out: tuple[int, int]
+    kernel: Pair, stride: Pair, dilation: Pair, out: Pair
 ) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
     """For each tap (i, j) of the window: the rows and columns of the padded image that it meets."""
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            rows = slice(i * dilation[0], i * dilation[0] + (out[0] - 1) * stride[0] + 1, stride[0])
-            cols = slice(j * dilation[1], j * dilation[1] + (out[1] - 1) * stride[1] + 1, stride[1])
-            yield i, j, (rows, cols)
+    for i, j in itertools.product(range(kernel[0]), range(kernel[1])):
+        rows = slice(i * dilation[0], i * dilation[0] + (out[0] - 1) * stride[0] + 1, stride[0])
+        cols = slice(j * dilation[1], j * dilation[1] + (out[1] - 1) * stride[1] + 1, stride[1])
+        yield i, j, (rows, cols)
