@@ -48,22 +48,16 @@ class OneOp:
     """A plan of a single op: its time is its step's alone, conversions left out."""
 
     def __init__(
-        self, op: str, inputs: list[np.ndarray], batched: list[bool], attrs: dict[str, Any], layout: str
+        self, op: str, varying: list[np.ndarray], weights: list[np.ndarray], attrs: dict[str, Any]
     ) -> None:
         graph = _core.Graph()
-        self.op, self.inputs, ids = op, {}, []
-        for array, varies in zip(inputs, batched, strict=True):
-            if varies:
-                self.inputs[len(self.inputs)] = array
-                ids.append(graph.input(list(array.shape), str(array.dtype), True, ""))
-            else:
-                ids.append(graph.tensor(_core.Tensor(array), ""))
-        if op in ("conv2d", "linear"):
-            ids.append(None)
-        outputs = graph.record(op, ids, attrs, op, "")
-        self.plan = _core.Plan(graph, outputs[:1], layout)
-        at = [i for i, s in enumerate(self.plan.steps) if s["op"] == op]
-        self.at, self.step = at[0], self.plan.steps[at[0]]
+        ids: list[int | None] = [graph.input(a.shape, str(a.dtype)) for a in varying]
+        ids += [graph.tensor(_core.Tensor(a)) for a in weights]
+        if op == "conv2d":
+            ids.append(None)  # no bias
+        self.plan = _core.Plan(graph, graph.record(op, ids, attrs, op)[:1], "nhwc")
+        self.inputs = dict(enumerate(varying))
+        self.at, self.step = next((i, s) for i, s in enumerate(self.plan.steps) if s["op"] == op)
 
     def result(self) -> np.ndarray:
         return self.plan.run(self.inputs)[0]
@@ -113,26 +107,26 @@ def convolution(
     attrs = {"stride": [stride] * 2, "padding": [padding] * 4, "dilation": [1, 1], "groups": 1}
     if implementation != "auto":
         attrs["implementation"] = implementation
-    geometry = {"stride": stride, "padding": padding}
-    backward = lambda: reference.conv2d_backward(dy, x, w, **geometry)  # noqa: E731
-    ways: dict[str, Any] = {  # op, operands, which vary, its own attribute; the reference, which of its results
-        "forward": ("conv2d", [x, w], [True, False], {}, lambda: [reference.conv2d(x, w, None, **geometry)], 0),
-        "backward data": (
-            "conv2d_backward_data", [dy, w], [True, False], {"input_size": [size] * 2}, backward, 0,
-        ),
-        "backward weights": (
-            "conv2d_backward_weights", [x, dy], [True, True], {"kernel_size": [k] * 2}, backward, 1,
-        ),
-    }  # fmt: skip
-    op, operands, vary, own, check, result = ways[direction]
-    ours = OneOp(op, operands, vary, {**attrs, **own}, "nhwc")
-    wrong = error(ours.result(), check()[result])
+    ways: dict[str, Any] = {
+        "forward": ("conv2d", [x], [w], {}),
+        "backward data": ("conv2d_backward_data", [dy], [w], {"input_size": [size] * 2}),
+        "backward weights": ("conv2d_backward_weights", [x, dy], [], {"kernel_size": [k] * 2}),
+    }
+    op, varying, weights, own = ways[direction]
+    ours = OneOp(op, varying, weights, {**attrs, **own})
+
+    def check() -> np.ndarray:
+        if direction == "forward":
+            return reference.conv2d(x, w, None, stride, padding)
+        return reference.conv2d_backward(dy, x, w, stride, padding)[DIRECTIONS.index(direction) - 1]
+
+    wrong = error(ours.result(), check())
     if not wrong < 1e-4:
         raise RuntimeError(f"{name} {direction} {implementation}: relative error {wrong:.1e}")
     contenders: dict[str, Any] = {"fastcnn": ours.seconds}
     contenders |= _torch_conv(direction, x, w, dy, stride, padding)
     if numpy:
-        contenders["numpy"] = lambda: check() is None and None
+        contenders["numpy"] = lambda: check() is None or None
     seconds = alternate(contenders, rounds)
     mine = seconds.pop("fastcnn")
     numpy_time = seconds.pop("numpy", None)

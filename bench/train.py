@@ -39,10 +39,8 @@ def ours(name: str, batch: int, layout: str = "auto") -> tuple[fastcnn.nn.Module
     return model, x, y, TrainingStep(model, optimizer, fastcnn.nn.CrossEntropyLoss(), layout)
 
 
-def run_case(
-    name: str, batch: int, modes: tuple[str, ...], rounds: int, layout: str = "auto"
-) -> dict[str, Any]:
-    model, x, y, step = ours(name, batch, layout)
+def run_case(name: str, batch: int, modes: tuple[str, ...], rounds: int) -> dict[str, Any]:
+    model, x, y, step = ours(name, batch)
     state = model.state_dict()
     flops = sum(s["flops"] for s in step.training_plan(x.shape).steps)
     losses = [step.step(x, y)[0] for _ in range(3)]
