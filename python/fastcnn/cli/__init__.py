@@ -9,8 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["explained", "fail", "main"]
-
 _USAGE, _INTERRUPTED = 2, 130
 
 

@@ -175,8 +175,7 @@ def summary(
         saved = io.read(net)
         model, shape = saved.model, saved.input_shape
     else:
-        model = models.create(net)
-        shape = models.spec(net).input_shape
+        model, shape = models.create(net), models.spec(net).input_shape
     if input_shape is not None:
         if not re.fullmatch(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){2}", input_shape):
             raise ValueError(f"--input-shape must look like 3x32x32, got {input_shape!r}")

@@ -12,8 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["line", "pairs", "per_class", "prediction", "table"]
-
 _BAR = 30
 _PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
 

@@ -13,8 +13,6 @@ import numpy as np
 
 from fastcnn.data.order import offsets, permutation
 
-__all__ = ["ArrayDataset", "Dataset", "Preprocessing", "as_dataset", "batches", "shifted"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:

@@ -14,8 +14,6 @@ from fastcnn.data.arrays import ArrayDataset, Preprocessing
 from fastcnn.data.idx import read_idx
 from fastcnn.data.order import held_out
 
-__all__ = ["digits"]
-
 _SIDE, _BORDER = 20, 4  # as in MNIST: a 20x20 digit in a 28x28 field (LeCun et al. 1998, section III.A)
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from fastcnn._files import write_whole
 from fastcnn.data.idx import read_up_to
 
-__all__ = ["cache_folder", "fetch"]
-
 _TIMEOUT_SECONDS = 15
 
 

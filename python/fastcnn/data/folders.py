@@ -16,8 +16,6 @@ from fastcnn.data.arrays import Preprocessing, shifted
 from fastcnn.data.images import decode
 from fastcnn.data.order import offsets
 
-__all__ = ["ImageFolder", "class_parents", "image_folder"]
-
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _MAX_FILE_BYTES = 256 << 20
 

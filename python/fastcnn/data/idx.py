@@ -16,8 +16,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-__all__ = ["read_idx", "write_idx"]
-
 _TYPES: dict[int, str] = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CODES: dict[str, int] = {np.dtype(t).newbyteorder("=").str[1:]: code for code, t in _TYPES.items()}
 _MAX_DIMENSIONS = 8

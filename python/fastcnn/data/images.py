@@ -11,8 +11,6 @@ import numpy as np
 
 from fastcnn.data.arrays import Preprocessing
 
-__all__ = ["decode", "read_image"]
-
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MAX_PIXELS = 1 << 27
 _INK = 64  # of 255: what belongs to a glyph, after the page was taken off and the contrast stretched

@@ -10,8 +10,6 @@ import functools
 
 import numpy as np
 
-__all__ = ["held_out", "offsets", "permutation"]
-
 _ORDER, _SHIFT = 1, 2  # separate streams for separate decisions
 _MASK = (1 << 64) - 1
 

@@ -17,9 +17,6 @@ from fastcnn.data.arrays import ArrayDataset, Preprocessing
 from fastcnn.data.download import cache_folder, fetch
 from fastcnn.data.idx import read_idx
 
-__all__ = ["fashion_mnist", "mnist"]
-
-
 _Part = tuple[bool, str]  # train, "images" or "labels"
 
 

@@ -14,8 +14,6 @@ from fastcnn.data.bundled import digits
 from fastcnn.data.folders import ImageFolder, class_parents, image_folder
 from fastcnn.data.published import fashion_mnist, mnist
 
-__all__ = ["NAMES", "label", "open_held_out", "open_parts"]
-
 _PUBLISHED: dict[str, Any] = {"mnist": mnist, "fashion_mnist": fashion_mnist}
 NAMES = ("digits", *_PUBLISHED)
 _TRAIN = ("train", "training")
@@ -136,8 +134,6 @@ def _measured(data: ImageFolder) -> Preprocessing:
     """Mean and standard deviation of each channel, of evenly spaced images."""
     count = min(len(data), _STATISTICS_IMAGES)
     images = data.images(np.arange(count) * len(data) // count) / 255.0
-    std = np.maximum(images.std(axis=(0, 2, 3)), 1e-3)
-    mean = images.mean(axis=(0, 2, 3))
-    return dataclasses.replace(
-        data.preprocessing, mean=tuple(float(m) for m in mean), std=tuple(float(s) for s in std)
-    )
+    std = np.maximum(images.std(axis=(0, 2, 3)), 1e-3).tolist()
+    mean = images.mean(axis=(0, 2, 3)).tolist()
+    return dataclasses.replace(data.preprocessing, mean=tuple(mean), std=tuple(std))

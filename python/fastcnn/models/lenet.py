@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from fastcnn import nn
 
-__all__ = ["lenet5"]
-
 
 def lenet5(num_classes: int = 10, in_channels: int = 1) -> nn.Sequential:
     """LeNet-5: 61,706 parameters with ten classes and one input channel; input (N, C, 28, 28).

@@ -19,8 +19,6 @@ from fastcnn.nn import Module
 from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Trace, Value, record
 
-__all__ = ["Recorded", "record_forward"]
-
 # What a forward pass may consist of besides layers.
 _OPS = frozenset(f["name"] for f in _core.functions()) | {
     "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm_apply", "batch_norm_inference",

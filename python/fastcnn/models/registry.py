@@ -11,8 +11,6 @@ from fastcnn.models.lenet import lenet5
 from fastcnn.models.resnet_cifar import resnet20_cifar
 from fastcnn.nn import Module
 
-__all__ = ["ModelSpec", "available", "create", "spec"]
-
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:

@@ -11,8 +11,6 @@ from typing import Any
 from fastcnn import functional as F
 from fastcnn import nn
 
-__all__ = ["BasicBlock", "ResNetCifar", "resnet20_cifar"]
-
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False, init="he")

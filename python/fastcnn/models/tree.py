@@ -19,8 +19,6 @@ from fastcnn.models.resnet_cifar import ResNetCifar
 from fastcnn.nn import _state
 from fastcnn.nn import layers as library
 
-__all__ = ["build", "describe"]
-
 Tensors = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -32,11 +30,7 @@ _MAX_NAME = 200
 # Module classes that are networks of the registry as a whole.
 _NETWORKS: dict[type, str] = {ResNetCifar: "resnet20_cifar"}
 
-_LAYERS: dict[str, type[nn.Module]] = {
-    name: held
-    for name, held in vars(library).items()
-    if name in nn.__all__ and isinstance(held, type) and issubclass(held, library.Layer)
-}
+_LAYERS: dict[str, type[nn.Module]] = {k: v for k, v in vars(library).items() if k in library.__all__}
 
 # The arrays a layer may own.
 _ARRAYS: dict[str, tuple[str, ...]] = {

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["EpochRecord", "Evaluation", "History"]
-
 
 class Evaluation(NamedTuple):
     """Mean loss per image, and the part of the images (0 to 1) whose most probable class is right."""

@@ -7,8 +7,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["StopRequest"]
-
 
 class StopRequest:
     """While it is entered, the first Ctrl-C sets `requested`; the second raises KeyboardInterrupt as ever.

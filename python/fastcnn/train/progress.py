@@ -8,8 +8,6 @@ from typing import Any
 
 from fastcnn.train.history import EpochRecord
 
-__all__ = ["Progress", "ProgressBar", "make_progress"]
-
 _REDRAW_SECONDS = 0.1
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["SCHEDULES", "Schedule", "constant", "cosine", "steps"]
-
 Schedule = Callable[[float], float]
 
 

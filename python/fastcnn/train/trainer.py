@@ -22,8 +22,6 @@ from fastcnn.train.interrupt import StopRequest
 from fastcnn.train.progress import Progress, make_progress
 from fastcnn.train.schedule import Schedule
 
-__all__ = ["Trainer"]
-
 Callback = Callable[[EpochRecord], Any]
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 
