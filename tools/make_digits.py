@@ -1,6 +1,6 @@
 """Write the bundled handwritten digits from scikit-learn's copy of the UCI test set.
 
-    pip install scikit-learn && python tools/make_digits.py
+    pip install scikit-learn && python tools/make_digits.py   # beside an installed fastcnn
 
 The two IDX files hold the published numbers unchanged (8x8 counts of 0 to 16, in the published order), so
 that anybody can compare them with the source. Splitting and resizing happen when they are read.

@@ -133,14 +133,10 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         raise
     except Exception as e:
         raise ValueError(f"{path}: the architecture and the weights do not fit ({e})") from None
-    shape, classes, preprocessing = entry["input_shape"], entry["classes"], entry["preprocessing"]
-    return SavedModel(
-        model,
-        None if shape is None else tuple(shape),
-        None if classes is None else tuple(classes),
-        None if preprocessing is None else Preprocessing.from_dict(preprocessing),
-        entry["version"],
-    )
+    shape, classes = (None if v is None else tuple(v) for v in (entry["input_shape"], entry["classes"]))
+    stored = entry["preprocessing"]
+    preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+    return SavedModel(model, shape, classes, preprocessing, entry["version"])
 
 
 def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
@@ -218,9 +214,8 @@ def _described(entry: dict[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(entry["version"], str) or not isinstance(entry["architecture"], dict):
         raise ValueError(f"{where}: expected a version and an architecture")
     shape, classes = entry["input_shape"], entry["classes"]
-    if shape is not None and not (
-        isinstance(shape, list) and 1 <= len(shape) <= 4 and all(map(_is_side, shape))
-    ):
+    sizes = isinstance(shape, list) and 1 <= len(shape) <= 4 and all(map(_is_side, shape))
+    if shape is not None and not sizes:
         raise ValueError(f"{where}: expected an input shape like (C, H, W), got {shape!r:.100}")
     if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
         raise ValueError(f"{where}: expected a list of class names, got {classes!r:.100}")

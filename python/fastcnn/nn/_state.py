@@ -92,7 +92,3 @@ def streams_kept() -> Iterator[None]:
     finally:
         with _lock:
             _seed, _stream = before
-
-
-def seed() -> int:
-    return _seed

@@ -39,12 +39,10 @@ class CrossEntropyLoss:
 
     def __call__(self, logits: np.ndarray, labels: Any) -> float:
         """The loss; what :meth:`backward` needs is kept."""
-        name = "CrossEntropyLoss"
-        _arguments.check_arrays(name, logits=logits)
-        labels = _arguments.check_labels(name, labels, logits)
-        loss, self._gradient, _ = _core.run(
-            "softmax_cross_entropy", [logits, labels], {"reduction": self.reduction}
-        )
+        _arguments.check_arrays("CrossEntropyLoss", logits=logits)
+        labels = _arguments.check_labels("CrossEntropyLoss", labels, logits)
+        attrs = {"reduction": self.reduction}
+        loss, self._gradient, _ = _core.run("softmax_cross_entropy", [logits, labels], attrs)
         return float(loss[0])
 
     def backward(self) -> np.ndarray:

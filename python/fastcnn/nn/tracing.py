@@ -27,10 +27,6 @@ class Value:
         self.id = id
 
     @property
-    def graph(self) -> Any:
-        return self.trace.graph
-
-    @property
     def shape(self) -> tuple[int, ...]:
         return self.trace.graph.shape(self.id)
 
@@ -141,8 +137,7 @@ class Trace:
             self._stack.pop()
         if isinstance(result, Value):
             ids = tuple(x.id if isinstance(x, Value) else None for x in inputs)
-            nodes = range(first, self._nodes)
-            self.calls.append(Call(path, module, ids, result.id, result.shape, nodes))
+            self.calls.append(Call(path, module, ids, result.id, result.shape, range(first, self._nodes)))
         return result
 
     def record(self, op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:

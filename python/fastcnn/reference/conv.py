@@ -84,9 +84,7 @@ def _padded(
     """The image in its frame of zeros, the frame's (top, left), and the output's height and width."""
     size, kernel, s, d = x.shape[2:], (weight_shape[2], weight_shape[3]), pair(stride), pair(dilation)
     top, left, bottom, right = padding4(padding, size, kernel, s, d)
-    out = (
-        output_size(size[0], kernel[0], s[0], top, bottom, d[0]),
-        output_size(size[1], kernel[1], s[1], left, right, d[1]),
-    )
+    oh = output_size(size[0], kernel[0], s[0], top, bottom, d[0])
+    ow = output_size(size[1], kernel[1], s[1], left, right, d[1])
     xp = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    return xp, (top, left), out
+    return xp, (top, left), (oh, ow)

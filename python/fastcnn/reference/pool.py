@@ -19,9 +19,8 @@ __all__ = [
     "global_avg_pool2d", "global_avg_pool2d_backward", "max_pool2d", "max_pool2d_backward",
 ]  # fmt: skip
 
-Window = tuple[
-    int, int, slice, slice, int
-]  # row and column of the output, rows and columns of the image, divisor
+# Row and column of the output, rows and columns of the image, divisor.
+Window = tuple[int, int, slice, slice, int]
 
 
 def max_pool2d(
