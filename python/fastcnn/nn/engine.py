@@ -151,7 +151,6 @@ class Probe:
                     raise ValueError(f"{of or 'the result'} does not depend on {name!r}")
                 wanted.append(g)
         self.core = _core.Plan(trace.graph, wanted)
-        self.count = len(values)
 
     def run(self, x: np.ndarray, seed: Any) -> list[np.ndarray]:
         inputs = {0: x}
