@@ -14,7 +14,7 @@ _CHILD = """
 import faulthandler, sys
 faulthandler.enable()
 faulthandler.dump_traceback_later({seconds}, exit=True)
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import {module} as module
 module.{name}.__wrapped__(*{args!r}, **{named!r})
 """
@@ -27,7 +27,7 @@ def alone(seconds: float = 120) -> Callable[[Callable[..., None]], Callable[...,
             path = Path(test.__code__.co_filename)
             code = _CHILD.format(
                 seconds=seconds,
-                folder=str(path.parent),
+                folders=[str(path.parent), str(Path(__file__).parent)],
                 module=path.stem,
                 name=test.__name__,
                 args=args,

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graphs import make_plan
+from orders import HYPER, normal
 
 import fastcnn
 import fastcnn.functional as F
-from fastcnn import nn
-from fastcnn.nn.engine import TrainingStep
+from fastcnn import _core, nn
+from fastcnn.nn.engine import ForwardBackward, TrainingStep
 
 LAYOUTS = ("nhwc", "interleaved", "auto")
 
@@ -58,16 +60,61 @@ def test_norms_that_share_statistics_train_as_layer_by_layer(moves: str, layout:
         np.testing.assert_allclose(planned.state_dict()[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_activations_are_those_of_forward_whatever_became_of_the_norm() -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("changed", ["weight", "bias"])
+def test_activations_are_those_of_forward_whatever_became_of_the_norm(changed: str, layout: str) -> None:
+    """c1 reads the norm's result, fc the join."""
     x, _ = batch()
     net, gradients = Joined(""), []
-    for factor in (1, 10):
-        y = net(x)
-        net.n.weight.data[...] *= factor
-        net.backward(np.ones_like(y))
-        gradients.append(net.fc.weight.grad.copy())
-        net.n.weight.data[...] /= factor
-    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-5, atol=1e-5)
+    both, held = ForwardBackward(net, [x.shape], layout), getattr(net.n, changed)
+    for change in (0, 10):
+        y, run = both.forward([x])
+        held.data[...] += change
+        both.backward(run, np.ones_like(y), False)
+        gradients.append([net.fc.weight.grad.copy(), net.c1.weight.grad.copy(), net.c1.bias.grad.copy()])
+        held.data[...] -= change
+    for a, b in zip(*gradients, strict=True):
+        assert abs(a).max() > 0.1
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("updated", [None, "gamma", "beta", "mean", "var"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_is_repeated_is_the_value_of_its_place(beside: bool, updated: str | None, layout: str) -> None:
+    """Where what the norm reads is updated after the backward pass, by a gradient that is there at once; and where
+    another function of the norm, which takes no part in the gradient, comes before the one that does."""
+    x, dy = normal(9, 3, 5, 4), normal(9, 16, 5, 4, seed=1)
+    weights = [normal(8, 3, 1, 1, seed=2), normal(8, 8, 1, 1, seed=3)]
+    norm = {name: 0.5 + abs(normal(8, seed=k)) for k, name in enumerate(["mean", "var", "gamma", "beta"])}
+    g = _core.Graph()
+    image, gradient = g.input(x.shape), g.input(dy.shape)
+    first, second = (g.tensor(_core.Tensor(w)) for w in weights)
+    held = {name: _core.Tensor(v) for name, v in norm.items()}
+    read = {name: g.tensor(t) for name, t in held.items()}
+    a = g.record("conv2d", [image, first, None], {})[0]
+    n = g.record("batch_norm_inference", [a, *read.values()], {})[0]
+    bent = g.record("tanh", [n], {})[0]
+    y = g.record("conv2d", [g.record("relu", [n], {})[0], second, None], {})[0]
+    joined = g.record("tanh", [g.record("concat", [a, y], {})[0]], {})[0]
+    (dw,) = g.backward(joined, gradient, [second])
+    if updated:
+        step, hyper = _core.Tensor(np.ones(8, np.float32)), _core.Tensor(HYPER)
+        g.record("sgd", [read[updated], g.tensor(step), None, g.tensor(hyper)], {})
+    got = make_plan(g, [dw, joined, *([bent] if beside else [])], layout).run({0: x, 1: dy})
+
+    (a,) = _core.run("conv2d", [x, weights[0], None], {})
+    (n,) = _core.run("batch_norm_inference", [a, *norm.values()], {})
+    (y,) = _core.run("conv2d", [np.maximum(n, 0), weights[1], None], {})
+    want = np.tanh(np.concatenate([a, y], 1))
+    np.testing.assert_allclose(got[1], want, rtol=1e-5, atol=1e-5)
+    inner = (dy * (1 - want**2))[:, 8:]
+    want = np.einsum("nohw,nchw->oc", inner, np.maximum(n, 0))
+    np.testing.assert_allclose(got[0][:, :, 0, 0], want, rtol=1e-4, atol=1e-4 * abs(want).max())
+    if beside:
+        np.testing.assert_allclose(got[2], np.tanh(n), rtol=1e-5, atol=1e-5)
+    if updated:
+        np.testing.assert_allclose(held[updated].numpy(), norm[updated] - HYPER[0], rtol=1e-6)
 
 
 def test_another_optimizer_or_loss_is_another_step() -> None:

@@ -150,13 +150,13 @@ def test_batch_norm(case, training, affine):
     )
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "leaky_relu", "silu"])
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (0, 3, 4, 4), (18, 7), (1, 1)], ids=str)
 def test_activation(name, shape):
     check_op(name, shape)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "leaky_relu", "silu"])
 @pytest.mark.parametrize("shape", [(5,), (3, 4, 5), (2, 2, 2, 3, 3), (0,)], ids=str)
 def test_activation_of_any_rank(name, shape):
     check_op(name, shape, layouts=("nchw",))
@@ -260,6 +260,13 @@ def test_nan_and_infinity_pass_through(layout, isa):
         assert np.allclose(
             F.sigmoid(x),
             np.float32([[[[1 / (1 + np.exp(-1.0)), np.nan], [1, 0]]]]),
+            equal_nan=True,
+            rtol=1e-6,
+        )
+        assert np.allclose(F.leaky_relu(x, 0.5), np.where(x > 0, x, x / 2), equal_nan=True, rtol=0)
+        assert np.allclose(
+            F.silu(x),
+            np.float32([[[[1 / (1 + np.exp(-1.0)), np.nan], [np.inf, 0]]]]),
             equal_nan=True,
             rtol=1e-6,
         )
@@ -431,8 +438,6 @@ ELSEWHERE = {
     "convert": "test_ranks.py",
     "fold_channel_affine": "test_fold_channel_affine",
     "function_backward": "test_ranks.py",
-    "leaky_relu": "test_ranks.py",
     "running_statistics": "test_ranks.py",
-    "silu": "test_ranks.py",
     **{op: "test_ranks.py" for op in _core.op_names() if op.split("_backward")[0].endswith(("1d", "3d"))},
 }

@@ -142,6 +142,11 @@ ERRORS = {
         ["running_mean and running_var when not training"],
     ),
     "relu_backward": (lambda: F.relu_backward(X, zeros(2, 3, 8, 7)), ["2x3x8x8", "2x3x8x7"]),
+    "leaky_relu_backward": (
+        lambda: F.leaky_relu_backward(X, zeros(2, 3, 8, 7)),
+        ["2x3x8x8", "2x3x8x7"],
+    ),
+    "silu_backward": (lambda: F.silu_backward(X, zeros(2, 3, 8, 7)), ["2x3x8x8", "2x3x8x7"]),
     "softmax-rank": (lambda: F.softmax(X), ["softmax", "2x3x8x8"]),
     "cross_entropy-label": (
         lambda: F.cross_entropy(zeros(3, 4), [0, 4, -1]),

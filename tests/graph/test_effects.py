@@ -205,8 +205,10 @@ def test_the_same_memory_under_two_names(layout: str) -> None:
 @pytest.mark.parametrize("layout", EVERY_LAYOUT)
 @pytest.mark.parametrize("place", ["before both", "between", "after both"])
 @pytest.mark.parametrize("name", ["w", "b", "mean", "var", "gamma", "beta"])
-def test_a_folded_norm_reads_what_its_calls_read(name: str, place: str, layout: str) -> None:
-    """A convolution and the norm behind it are one step only where none of what they read is updated beside them."""
+@pytest.mark.parametrize("gradient", ["at hand", "computed"])
+def test_a_folded_norm_reads_what_its_calls_read(gradient: str, name: str, place: str, layout: str) -> None:
+    """A convolution and the norm behind it are one step only where none of what they read is updated beside them,
+    by a gradient that is there at once or that takes steps of its own."""
     program = Program(3)
     c, before = program.c, {"before both": 0, "between": 1, "after both": 2}[place]
     program.tensors["gradient"] = np.full_like(program.tensors[name], -0.5)
@@ -214,6 +216,13 @@ def test_a_folded_norm_reads_what_its_calls_read(name: str, place: str, layout: 
     norm = ("batch_norm_inference", ["conv", "mean", "var", "gamma", "beta"], {"eps": 0.1}, ["y"])
     program.calls = [("conv2d", ["x", "w", "b"], {"padding": [1] * 4}, ["conv"]), norm]
     program.calls.insert(before, ("sgd", [name, "gradient", None, "hyper"], {}, []))
+    if gradient == "computed":  # in the same section, from what is updated itself
+        program.tensors["step"] = np.full_like(program.tensors[name], 0.25)
+        program.calls[before : before + 1] = [
+            ("sgd", ["gradient", "step", None, "hyper"], {}, []),
+            ("tanh", ["gradient"], {}, ["bent"]),
+            ("sgd", [name, "bent", None, "hyper"], {}, []),
+        ]
     program.outputs = ["y"]
     assert program.tensors["mean"].shape == (c,)
     plan, after = program.planned(layout)
@@ -250,3 +259,29 @@ def test_what_is_made_of_a_weight_is_of_its_place(op: str, place: str, layout: s
     read = w if place == "before" else new
     want = {"concat twice": np.concatenate([read, read], 1), "slice_channels": read[:, 1:5]}.get(op, read)
     near(got.reshape(want.shape), np.tanh(want), op)
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+def test_a_weight_among_images_is_that_of_its_place(layout: str) -> None:
+    """Joined to images after an update whose gradient is the sum over as many images: the copy of the weight that the
+    join needs could be made slice by slice with the steps before the update."""
+    n = 17
+    x, w, dy, beside = (
+        normal(n, 4, 5, 5),
+        normal(n, 4, 3, 3, seed=1),
+        normal(n, n, 3, 3, seed=2),
+        normal(n, 2, 3, 3),
+    )
+    g, held = _core.Graph(), _core.Tensor(w)
+    image, gradient, maps = g.input(x.shape), g.input(dy.shape), g.input(beside.shape)
+    weight, hyper = g.tensor(held), g.tensor(_core.Tensor(HYPER))
+    before = g.record("tanh", [g.record("concat", [weight, maps], {})[0]], {})[0]
+    y = g.record("tanh", [g.record("conv2d", [image, weight, None], {})[0]], {})[0]
+    (dw,) = g.backward(y, gradient, [weight])
+    g.record("sgd", [weight, dw, None, hyper], {})
+    after = g.record("tanh", [g.record("concat", [weight, maps], {})[0]], {})[0]
+    got = make_plan(g, [before, y, after], layout).run({0: x, 1: dy, 2: beside})
+    new = held.numpy().copy()
+    assert abs(new - w).max() > 1
+    near(got[0], np.tanh(np.concatenate([w, beside], 1)), "before")
+    near(got[2], np.tanh(np.concatenate([new, beside], 1)), "after")

@@ -189,11 +189,11 @@ def _torch_labels(o: dict) -> Any:
     return torch.as_tensor(np.asarray(o["labels"]))
 
 
-def _of(name: str) -> dict[str, Callable]:
-    """forward and backward of an activation: its derivative is written in terms of y."""
+def _of(name: str, from_input: bool = False) -> dict[str, Callable]:
+    """forward and backward of an activation: its derivative is written in terms of y, or of x."""
     return dict(
         forward=lambda m, a, o: (getattr(m, name)(a[0], **o),),
-        backward=lambda m, dy, a, y, o: (getattr(m, f"{name}_backward")(dy, y, **o),),
+        backward=lambda m, dy, a, y, o: (getattr(m, f"{name}_backward")(dy, a[0] if from_input else y, **o),),
     )
 
 
@@ -258,6 +258,13 @@ OPS: dict[str, Spec] = {
         torch=lambda T, a, o: a[0].sigmoid(),
         exact=False,
     ),
+    "leaky_relu": Spec(
+        **_of("leaky_relu", True),
+        bounds=_units(2, 2),
+        torch=lambda T, a, o: T.leaky_relu(a[0], **o),
+        exact=False,
+    ),
+    "silu": Spec(**_of("silu", True), bounds=_units(8, 16), torch=lambda T, a, o: T.silu(a[0]), exact=False),
     "softmax": Spec(
         **_of("softmax"),
         bounds=_softmax_bounds,
@@ -316,6 +323,8 @@ EXAMPLES: dict[str, tuple[tuple, dict]] = {
     "relu": (((2, 3, 6, 7),), {}),
     "tanh": (((2, 3, 6, 7),), {}),
     "sigmoid": (((2, 3, 6, 7),), {}),
+    "leaky_relu": (((2, 3, 6, 7),), dict(negative_slope=0.3)),
+    "silu": (((2, 3, 6, 7),), {}),
     "softmax": (((5, 7),), {}),
     "cross_entropy": (((3, 4),), dict(labels=[0, 3, 1])),
     "add": (((2, 3, 6, 7), (2, 3, 6, 7)), {}),

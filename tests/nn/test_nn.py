@@ -72,6 +72,9 @@ def test_layers_match_pytorch_one_by_one() -> None:
         (nn.ReLU(), t.ReLU()),
         (nn.Tanh(), t.Tanh()),
         (nn.Sigmoid(), t.Sigmoid()),
+        (nn.LeakyReLU(), t.LeakyReLU()),
+        (nn.LeakyReLU(0.3), t.LeakyReLU(0.3)),
+        (nn.SiLU(), t.SiLU()),
         (nn.Flatten(), t.Flatten()),
         (nn.Linear(9, 5), t.Linear(9, 5)),
     ]

@@ -117,6 +117,18 @@ def test_activations(name):
     close(getattr(F, f"{name}_backward")(dy, y), tx.grad)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("leaky_relu", {}), ("leaky_relu", {"negative_slope": 0.3}), ("silu", {})]
+)
+def test_activations_whose_gradient_reads_the_input(name, options):
+    x, dy = 4 * normal(3, 5, 6, 7), normal(3, 5, 6, 7, seed=1)
+    tx = double(x)
+    ty = getattr(T, name)(tx, **options)
+    ty.backward(torch.tensor(dy, dtype=torch.float64))
+    close(getattr(F, name)(x, **options), ty)
+    close(getattr(F, f"{name}_backward")(dy, x, **options), tx.grad)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_softmax_and_cross_entropy(reduction):
     x, labels = 3 * normal(19, 10), np.random.default_rng(1).integers(0, 10, 19)

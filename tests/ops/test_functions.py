@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import LAYOUTS, run_graph
+from graphs import LAYOUTS, fused_ops, run_graph
 
-from fastcnn import _core
+from fastcnn import _core, nn
+from fastcnn import functional as F
 from fastcnn.reference.pointwise import FUNCTIONS
 
 U = 2.0**-24
@@ -80,7 +81,7 @@ def test_backward_rule(name, parameters, layout, rng):
 
 @pytest.mark.parametrize("isa", _core.available_isas())
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("count", [1, 2, 3, 17])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9, 17, 40])
 def test_a_sum_goes_from_the_first_to_the_last(count, layout, isa, rng):
     _core.select_isa(isa)
     for shape in SHAPES:
@@ -102,6 +103,88 @@ def test_a_function_after_a_sum(name, parameters, layout, rng):
     (y,), plan = run_graph(build, [a, b, c], layout)
     assert [s["op"] for s in plan.steps if s["op"] in ("add", name)] == ["add"]
     assert_near(y, FUNCTIONS[name][0](a + b + c, **parameters))
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("count", [4, 5, 9, 40])
+def test_a_sum_of_many_with_a_function_and_all_that_is_kept(count, name, layout, isa, rng):
+    """Operands, the sum, its function and both gradients in one plan: more arrays than any fixed table would hold."""
+    _core.select_isa(isa)
+    for shape in [(37, 3), (5, 7, 3, 3), (17, 33, 2, 3)]:
+        *parts, dy = rng.standard_normal((count + 1, *shape)).astype(np.float32)
+
+        def build(g, ids):
+            total = g.record("add", ids[:-1], {})[0]
+            y = g.record(name, [total], {})[0]
+            return [total, y, *g.backward(y, ids[-1], ids[:-1])]
+
+        (total, y, *gradients), _ = run_graph(build, [*parts, dy], layout)
+        want = parts[0]
+        for part in parts[1:]:
+            want = want + part
+        assert np.array_equal(total, want)
+        value, gradient = FUNCTIONS[name]
+        assert_near(y, value(want.astype(np.float64)))
+        assert len(gradients) == count
+        for dx in gradients:
+            assert_near(dx, gradient(dy.astype(np.float64), want if ROWS[name]["from_input"] else y), abs(dy))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+def test_every_row_is_a_post_op_under_its_name(name, parameters, layout, rng):
+    """Of a convolution, a norm, a fully connected layer and a sum; its gradient of the norm's backward pass."""
+    x, dy = rng.standard_normal((2, 5, 6, 7, 8)).astype(np.float32)
+    w, rows = (
+        rng.standard_normal((6, 6, 1, 1)).astype(np.float32),
+        rng.standard_normal((4, 336)).astype(np.float32),
+    )
+    mean, rstd = rng.standard_normal(6).astype(np.float32), 0.5 + rng.random(6).astype(np.float32)
+
+    def build(g, ids):
+        x, dy, w, rows, mean, rstd = ids
+
+        def after(op, operands):
+            return g.record(name, [g.record(op, operands, {})[0]], parameters)[0]
+
+        made = [after("conv2d", [x, w, None]), after("add", [x, dy])]
+        made += [after("batch_norm_apply", [x, mean, rstd, None, None])]
+        made += [after("linear", [g.record("flatten", [x], {})[0], rows, None])]
+        return [*made, *g.backward(made[2], dy, [x])]
+
+    got, plan = run_graph(build, [x, dy], layout, [w, rows, mean, rstd])
+    ops = ("conv2d", "add", "batch_norm_apply", "linear")
+    assert {f"{op} {name}" for op in ops} | {f"batch_norm_backward {name}_grad"} <= fused_ops(plan)
+    c = (slice(None), None, None)
+    x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
+    norm = (x64 - mean[c]) * rstd[c]
+    sums = [np.einsum("nchw,oc->nohw", x64, w[:, :, 0, 0]), x64 + dy64, norm, x64.reshape(5, -1) @ rows.T]
+    value, gradient = FUNCTIONS[name]
+    for y, v in zip(got[:4], sums, strict=True):
+        np.testing.assert_allclose(y, value(v, **parameters), rtol=1e-4, atol=1e-4)
+    g = gradient(dy64, norm if ROWS[name]["from_input"] else value(norm, **parameters), **parameters)
+    mean_of = lambda a: a.mean(axis=(0, 2, 3), keepdims=True)  # noqa: E731
+    np.testing.assert_allclose(
+        got[4], rstd[c] * (g - mean_of(g) - norm * mean_of(g * norm)), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_descriptions_say_the_functions_name(name):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return getattr(F, name)(F.max_pool2d(getattr(F, name)(self.conv(x)), 2))
+
+    lines = Net().eval().plan((2, 3, 8, 8)).describe().splitlines()
+    (convolution,) = [line for line in lines if "conv2d:" in line]
+    assert any(name in word.split("+") for word in convolution.split())  # done on the way out
+    assert any(f" {name}:" in line for line in lines)  # a step of its own
 
 
 def test_a_scalar_is_one_by_position_not_by_shape():

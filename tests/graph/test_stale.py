@@ -6,9 +6,12 @@ import threading
 
 import numpy as np
 import pytest
+from graphs import make_plan
+from orders import EVERY_LAYOUT, HYPER, normal
 
 import fastcnn
-from fastcnn import functional, nn
+from fastcnn import _core, functional, nn
+from fastcnn import reference as ref
 
 RNG = np.random.default_rng(0)
 
@@ -137,3 +140,48 @@ def test_what_forward_leaves_behind_does_not_record_it_again() -> None:
     for _ in range(3):
         model(x)
     assert model.calls == 1
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+@pytest.mark.parametrize("way", ["another plan", "a kept array", "a new array"])
+@pytest.mark.parametrize("changed", ["image", "weight", "bias"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_what_is_computed_once_follows_what_it_was_made_of(
+    kernel: int, changed: str, way: str, layout: str
+) -> None:
+    """A convolution of constants, whose weights are packed, and one of it and of the run's input. It is read twice,
+    for a sum of the input would be done by the first one."""
+    x = normal(5, 40, 6, 6)
+    arrays = {
+        "image": normal(5, 40, 6, 6, seed=1),
+        "weight": normal(40, 40, kernel, kernel, seed=2) / (9 * kernel),
+    }
+    arrays["bias"] = normal(40, seed=3)
+    g, held = _core.Graph(), {k: _core.Tensor(a) for k, a in arrays.items()}
+    given = g.input(x.shape)
+    image, weight, bias = (g.tensor(t) for t in held.values())
+    padding = {"padding": [kernel // 2] * 4}
+    once = g.record("conv2d", [image, weight, bias], padding)[0]
+    y = g.record("conv2d", [g.record("add", [given, once], {})[0], weight, bias], padding)[0]
+    plan = make_plan(g, [g.record("add", [y, once], {})[0]], layout)
+    assert any(s["section"] == -1 and s["op"] == "conv2d" for s in plan.steps)
+
+    update = _core.Graph()
+    hyper, step = _core.Tensor(HYPER), _core.Tensor(np.ones_like(arrays[changed]))
+    operands = [update.tensor(held[changed]), update.tensor(step), None, update.tensor(hyper)]
+    update.record("sgd", operands, {})
+    other = make_plan(update, [update.record("relu", [operands[0]], {})[0]])
+    array = held[changed].numpy() if way == "a kept array" else None
+    for _ in range(3):
+        image64, *filter64 = (a.astype(np.float64) for a in arrays.values())
+        inner = ref.conv2d(image64, *filter64, 1, kernel // 2)
+        want = ref.conv2d(x + inner, *filter64, 1, kernel // 2) + inner
+        got = plan.run({0: x})[0]
+        assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
+        if way == "another plan":
+            other.run({})
+        elif array is not None:
+            array -= HYPER[0]
+        else:
+            held[changed].numpy()[...] -= HYPER[0]
+        arrays[changed] = arrays[changed] - HYPER[0]

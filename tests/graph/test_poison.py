@@ -7,11 +7,11 @@ import os
 import numpy as np
 import pytest
 from alone import alone
+from networks import NAMES, network
 from orders import labels, normal, training_step
 from tape import check
 from test_drawn import sound
 from test_effects import EVERY_LAYOUT, Program, near
-from test_probe import NAMES, network
 from test_slices import PATTERNS, ForwardBackward, built, dense
 
 from fastcnn import _core

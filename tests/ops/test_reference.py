@@ -147,6 +147,13 @@ def test_activation_gradients(name, rng):
     check_gradients(forward, lambda dy: backward(dy, forward(x)), (x,), rng)
 
 
+@pytest.mark.parametrize(("name", "options"), [("leaky_relu", {"negative_slope": 0.3}), ("silu", {})])
+def test_activation_gradients_from_the_input(name, options, rng):
+    x = rng.standard_normal((5, 7))
+    forward, backward = getattr(ref, name), getattr(ref, f"{name}_backward")
+    check_gradients(lambda x: forward(x, **options), lambda dy: backward(dy, x, **options), (x,), rng)
+
+
 def test_linear_and_shape_gradients(rng):
     x, w, b = rng.standard_normal((3, 4)), rng.standard_normal((5, 4)), rng.standard_normal(5)
     check_gradients(ref.linear, lambda dy: ref.linear_backward(dy, x, w), (x, w, b), rng)

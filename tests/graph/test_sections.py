@@ -1,0 +1,98 @@
+"""What passes from one section to the next, and what is given out: the inputs and values as they were, each in
+memory of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphs import make_plan
+from orders import EVERY_LAYOUT, normal
+
+from fastcnn import _core
+
+SHAPES = [
+    (5, 48),
+    (5, 48, 1, 1),
+    (5, 6, 8),
+    (5, 3, 4, 4),
+]  # the first two are flattened by a view of the input
+
+
+def near(got: np.ndarray, want: np.ndarray) -> None:
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_later_section_reads_the_input_as_it_was(shape: tuple[int, ...], layout: str) -> None:
+    """Through whatever shows it: the caller may change the array, or drop it, in between."""
+    x, dy, w = normal(*shape), normal(5, 2, seed=1), normal(2, 48, seed=2)
+    g = _core.Graph()
+    image, weight = g.input(x.shape), g.tensor(_core.Tensor(w))
+    y = g.record("linear", [g.record("flatten", [image], {})[0], weight, None], {})[0]
+    g.barrier()
+    gradients = g.backward(y, g.input(dy.shape), [weight])
+    run = make_plan(g, [y, *gradients], layout).start()
+    given = x.copy()
+    (got,) = run.section(0, {0: given}).values()
+    given[...] = np.nan
+    near(got, x.reshape(5, -1) @ w.T)
+    (dw,) = run.section(1, {1: dy}).values()
+    near(dw, dy.T @ x.reshape(5, -1))
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_input_that_only_a_later_section_reads(shape: tuple[int, ...], layout: str) -> None:
+    x, early, late = normal(*shape), normal(5, 2, seed=1), normal(5, 2, seed=2)
+    g = _core.Graph()
+    image, first = g.input(x.shape), g.record("tanh", [g.input(early.shape)], {})[0]
+    g.barrier()
+    outputs = [g.record(op, [image], {})[0] for op in ("flatten", "tanh")]
+    outputs.append(g.record("add", [first, g.input(late.shape)], {})[0])
+    run = make_plan(g, [first, *outputs], layout).start()
+    given = [x.copy(), early.copy()]
+    run.section(0, dict(enumerate(given)))
+    for a in given:
+        a[...] = np.nan
+    flat, y, total = run.section(1, {2: late}).values()
+    near(flat, x.reshape(5, -1))
+    near(y, np.tanh(x))
+    near(total, np.tanh(early) + late)
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+def test_one_value_as_several_outputs(layout: str) -> None:
+    """Maps, rows and a parameter's gradient, each twice: equal, and in arrays that are the caller's own."""
+    x, w, dy = normal(5, 3, 4, 4), normal(2, 48, seed=1), normal(5, 2, seed=2)
+    g = _core.Graph()
+    image, weight = g.input(x.shape), g.tensor(_core.Tensor(w))
+    maps = g.record("tanh", [image], {})[0]
+    y = g.record("linear", [g.record("flatten", [maps], {})[0], weight, None], {})[0]
+    (dw,) = g.backward(y, g.input(dy.shape), [weight])
+    got = list(make_plan(g, [maps, y, dw, weight, maps, y, dw, weight], layout).run({0: x, 1: dy}).values())
+    rows = np.tanh(x).reshape(5, -1)
+    for k, want in enumerate([np.tanh(x), rows @ w.T, dy.T @ rows, w]):
+        near(got[k], want)
+        assert got[k].tobytes() == got[k + 4].tobytes() and not np.shares_memory(got[k], got[k + 4])
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+def test_an_output_that_the_plan_reads_on(layout: str) -> None:
+    """In its own section and in the next; what the caller does to the array given out changes nothing."""
+    x, w, dy = normal(5, 48), normal(2, 48, seed=1), normal(5, 2, seed=2)
+    g = _core.Graph()
+    image = g.input(x.shape)
+    bent = g.record("tanh", [g.tensor(_core.Tensor(w))], {})[0]
+    twice = g.record("add", [bent, bent], {})[0]
+    g.barrier()
+    y = g.record("linear", [image, bent, None], {})[0]
+    total = g.record("add", [y, g.input(dy.shape)], {})[0]
+    run = make_plan(g, [bent, twice, total], layout).start()
+    early, doubled = run.section(0, {0: x}).values()
+    near(early, np.tanh(w))
+    near(doubled, 2 * np.tanh(w))
+    early[...] = doubled[...] = np.nan
+    (got,) = run.section(1, {1: dy}).values()
+    near(got, x @ np.tanh(w).T + dy)
