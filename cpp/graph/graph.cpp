@@ -51,7 +51,6 @@ void Graph::join_prefix(const ops::OpDef& op, std::vector<ValueId>& in) const {
   }
 }
 
-// The tensor's memory that v is or may be a view of, or null.
 const Storage* Graph::memory_of(ValueId v) const {
   while (value(v).source == Source::kNode) {
     const Node& n = nodes_[at(value(v).producer)];
@@ -59,6 +58,13 @@ const Storage* Graph::memory_of(ValueId v) const {
     v = n.in[0];
   }
   return value(v).source == Source::kTensor ? value(v).tensor.storage().get() : nullptr;
+}
+
+std::set<const Storage*> Graph::written() const {
+  std::set<const Storage*> memories;
+  for (const Node& n : nodes_)
+    for (const ValueId v : n.writes) memories.insert(value(v).tensor.storage().get());
+  return memories;
 }
 
 // A tensor's value once more, as one that carries a batch; other values as they are.

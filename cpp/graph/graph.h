@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,9 @@ class Graph final : public ops::GradBuilder {
   std::int64_t value_count() const { return static_cast<std::int64_t>(values_.size()); }
   std::int64_t input_count() const { return inputs_; }
   void check_id(ValueId v) const;
+  // The tensor's memory that v is or may be a view of, or null.
+  const Storage* memory_of(ValueId v) const;
+  std::set<const Storage*> written() const;  // memories that some node changes
 
  private:
   struct Touched {  // a memory that some node writes or reads
@@ -109,7 +113,6 @@ class Graph final : public ops::GradBuilder {
 
   std::vector<Value> values_;
   std::vector<Node> nodes_;
-  const Storage* memory_of(ValueId v) const;
   ValueId as_batch(ValueId v);
 
   std::map<const Storage*, Touched> touched_;

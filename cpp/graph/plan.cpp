@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/poison.h"
 #include "graph/plan_memory.h"
 #include "graph/segment.h"
 #include "ops/execute.h"
@@ -32,13 +33,19 @@ Plan::Plan(Graph graph, std::vector<ValueId> outputs, const std::string& layout,
     program_.graph.check_id(v);
     if (v == kNoValue) throw ValueError("a plan's output must be a value");
   }
-  prune(program_);
-  fold_affine(program_);
-  prune(program_);
-  place(program_, layout);
-  slice(program_);
-  repeat(program_);
-  fuse(program_);
+  bool laid_out = false;
+  const auto pass = [&](const char* name, auto&& run) {
+    run(program_);
+    if (poisons()) verify(program_, name, laid_out);
+  };
+  pass("prune", prune);
+  pass("fold", fold_affine);
+  pass("prune", prune);
+  laid_out = true;
+  pass("place", [&](Program& p) { place(p, layout); });
+  pass("slice", slice);
+  pass("repeat", repeat);
+  pass("fuse", fuse);
   plan_nodes();
   find_sections();
   find_roots();
@@ -87,19 +94,13 @@ void Plan::own_outputs() {
 }
 
 void Plan::find_sections() {
-  const auto count = at(graph().value_count());
-  written_.assign(count, false);
-  section_.assign(count, 0);
-  for (const Node& n : graph().nodes())
-    for (const ValueId v : n.writes) written_[at(v)] = true;
-  std::set<const Storage*> changing;
-  for (std::size_t v = 0; v < count; ++v)
-    if (written_[v]) changing.insert(graph().value(static_cast<ValueId>(v)).tensor.storage().get());
+  section_.assign(at(graph().value_count()), 0);
+  const std::set<const Storage*> written = graph().written();
   for (ValueId v = 0; v < graph().value_count(); ++v) {
     const Value& value = graph().value(v);
     if (value.source == Source::kInput) section_[at(v)] = value.section;
     if (value.source == Source::kTensor)
-      section_[at(v)] = changing.count(value.tensor.storage().get()) ? 0 : kPrologue;
+      section_[at(v)] = written.count(value.tensor.storage().get()) ? 0 : kPrologue;
   }
   for (PlannedNode& p : planned_) {
     const Node& n = *p.node;

@@ -97,7 +97,6 @@ class Plan {
 
   Program program_;
   std::vector<int> output_section_;
-  std::vector<bool> written_;         // per value: a tensor that a step changes
   std::vector<int> section_;          // per value
   std::vector<PlannedNode> planned_;  // one per node
   std::vector<ValueId> root_;         // per value: whose memory it is in ...

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <set>
 
 #include "graph/passes/min_cut.h"
 #include "graph/passes/passes.h"
@@ -162,9 +161,7 @@ namespace {
 // A view would show what is written later: views of tensors that the plan writes are of copies.
 void copy_changing(Program& p) {
   Graph& g = p.graph;
-  std::set<const Storage*> written;
-  for (const Node& n : g.nodes())
-    for (const ValueId v : n.writes) written.insert(g.value(v).tensor.storage().get());
+  const std::set<const Storage*> written = g.written();
   if (written.empty()) return;
   std::vector<std::pair<std::size_t, Node>> copies;
   for (std::size_t i = 0; i < g.nodes().size(); ++i) {
@@ -212,6 +209,7 @@ void place(Program& p, const std::string& layout) {
   Placer(p).choose(layout);
   Graph& g = p.graph;
   std::vector<Node> originals, nodes;
+  const std::set<const Storage*> written = g.written();
   originals.swap(g.nodes());
   std::map<std::pair<ValueId, Layout>, ValueId> made;  // conversions so far
   std::vector<int> read_last(at(g.value_count()), 0);  // the last section that reads a value
@@ -229,9 +227,11 @@ void place(Program& p, const std::string& layout) {
     const TensorDesc wanted = ops::placed(g.desc(v), want, p.context.kernels->width);
     if (g.desc(v).layout == wanted.layout && !copy) return v;
     ValueId& have = made.try_emplace({v, wanted.layout}, kNoValue).first->second;
-    if (have == kNoValue) {
+    const bool changes = written.count(g.value(v).tensor.storage().get()) > 0;
+    if (have == kNoValue || changes) {  // then every reader's is of its own place among the writers
       nodes.push_back(conversion(p, v, wanted.layout, n, copy));
       if (copy) nodes.back().section = section;
+      if (changes) nodes.back().effects = n.effects;
       have = nodes.back().out[0];
     }
     return have;

@@ -45,6 +45,10 @@ void repeat(Program& p);
 // Lets ops do their neighbours' work as post-ops where an implementation takes the fused step.
 void fuse(Program& p);
 
+// Throws std::logic_error, naming the pass and the node, where the program is not as every pass must leave
+// it. laid_out: layouts are decided, and with them who takes each node.
+void verify(const Program& p, const char* pass, bool laid_out);
+
 // Inserts each node before the one at its position.
 void insert_before(Program& p, std::vector<std::pair<std::size_t, Node>> made);
 // A copy or conversion of `from` into layout `to`.

@@ -1,6 +1,5 @@
 // Who reads what, dead nodes, and batch norm folded into weights.
 #include <algorithm>
-#include <set>
 
 #include "graph/passes/passes.h"
 
@@ -78,10 +77,8 @@ Node fold_of(Graph& g, Node& base, const ops::FoldSite& site, const Node& affine
 void fold_affine(Program& p) {
   Graph& g = p.graph;
   const Readers readers = readers_of(p);
-  std::vector<Node> folds;
-  std::set<const Storage*> written;
-  for (const Node& n : g.nodes())
-    for (const ValueId v : n.writes) written.insert(g.value(v).tensor.storage().get());
+  std::vector<std::pair<std::size_t, Node>> folds;  // all computed before everything else
+  const std::set<const Storage*> written = g.written();
   const auto constant = [&](const Node& n, int i) {
     const ValueId v = operand(n, i);
     return v == kNoValue ||
@@ -103,19 +100,11 @@ void fold_affine(Program& p) {
     if (site.weight < 0 || base.section != affine.section || operand(base, site.weight) == kNoValue ||
         !constant(base, site.weight) || !constant(base, site.bias))
       continue;
-    folds.push_back(fold_of(g, base, site, affine, a));
+    folds.emplace_back(0, fold_of(g, base, site, affine, a));
     base.out[0] = affine.out[0];
     affine.dead = true;
   }
-  if (folds.empty()) return;
-  // The folded weights are computed before everything else.
-  std::vector<Node>& nodes = g.nodes();
-  for (Node& n : nodes)
-    if (n.forward != kNoNode) n.forward += static_cast<NodeId>(folds.size());
-  nodes.insert(nodes.begin(), folds.begin(), folds.end());
-  for (std::size_t i = 0; i < nodes.size(); ++i)
-    if (!nodes[i].dead)
-      for (const ValueId v : nodes[i].out) g.value(v).producer = static_cast<NodeId>(i);
+  insert_before(p, std::move(folds));
 }
 
 }  // namespace fastcnn::graph
