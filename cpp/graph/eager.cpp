@@ -138,13 +138,7 @@ std::vector<Tensor> run_eager(const std::string& name, const std::vector<Tensor>
                               const ops::Attrs& attrs, const std::string& layout,
                               const std::string& implementation) {
   const ops::OpDef& op = ops::find_op(name);
-  try {
-    return run_checked(op, inputs, attrs, layout, implementation);
-  } catch (const ValueError& e) {
-    throw ValueError(str(name, ": ", e.what()));
-  } catch (const TypeError& e) {
-    throw TypeError(str(name, ": ", e.what()));
-  }
+  return in_the_name_of(name, [&] { return run_checked(op, inputs, attrs, layout, implementation); });
 }
 
 }  // namespace fastcnn::graph

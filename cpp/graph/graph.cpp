@@ -147,14 +147,8 @@ std::vector<ValueId> Graph::record(const std::string& op, const std::vector<Valu
                                    const std::string& name, const std::string& label,
                                    const std::string& implementation) {
   const ops::OpDef& def = ops::find_op(op);
-  const std::string who = label.empty() ? op : label;
-  try {
-    return append(def, in, attrs, name, implementation);
-  } catch (const ValueError& e) {
-    throw ValueError(str(who, ": ", e.what()));
-  } catch (const TypeError& e) {
-    throw TypeError(str(who, ": ", e.what()));
-  }
+  return in_the_name_of(label.empty() ? op : label,
+                        [&] { return append(def, in, attrs, name, implementation); });
 }
 
 std::vector<ValueId> Graph::add(const std::string& op, const std::vector<ValueId>& in, const Attrs& attrs) {
@@ -165,16 +159,11 @@ std::vector<ValueId> Graph::add(const std::string& op, const std::vector<ValueId
 // The node's rule, with what it adds to `parts` (per value, the gradients that arrived).
 void Graph::differentiate(const Node& n, const std::vector<ValueId>& dy, const std::vector<bool>& needs,
                           std::vector<std::vector<ValueId>>& parts) {
-  const std::string who = str(n.op->name(), n.name.empty() ? "" : " '" + n.name + "'", ": ");
-  try {
-    const std::vector<ValueId> dx = n.op->backward(*this, {n.attrs, n.facts, n.in, n.out, needs}, dy);
-    for (std::size_t i = 0; i < n.in.size() && i < dx.size(); ++i)
-      if (needs[i] && dx[i] != kNoValue) parts[at(n.in[i])].push_back(dx[i]);
-  } catch (const ValueError& e) {
-    throw ValueError(who + e.what());
-  } catch (const TypeError& e) {
-    throw TypeError(who + e.what());
-  }
+  const std::string who = str(n.op->name(), n.name.empty() ? "" : " '" + n.name + "'");
+  const std::vector<ValueId> dx =
+      in_the_name_of(who, [&] { return n.op->backward(*this, {n.attrs, n.facts, n.in, n.out, needs}, dy); });
+  for (std::size_t i = 0; i < n.in.size() && i < dx.size(); ++i)
+    if (needs[i] && dx[i] != kNoValue) parts[at(n.in[i])].push_back(dx[i]);
 }
 
 std::vector<ValueId> Graph::backward(ValueId target, ValueId seed, const std::vector<ValueId>& wrt) {

@@ -61,11 +61,8 @@ void Plan::plan_node(const Node& n, const std::vector<bool>& read) {
   p.problem = problem_of(graph(), n, context(), &read);
   p.view = n.alias;
   if (!n.alias) {
-    try {
-      p.choice = ops::choose(*n.op, p.problem);
-    } catch (const ValueError& e) {
-      throw ValueError(str(n.op->name(), " '", n.name, "': ", e.what()));
-    }
+    p.choice =
+        in_the_name_of(str(n.op->name(), " '", n.name, "'"), [&] { return ops::choose(*n.op, p.problem); });
     p.prepared = p.choice.impl->prepare(p.problem);
     p.view = p.prepared->is_view();
   }

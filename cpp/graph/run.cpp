@@ -53,7 +53,7 @@ std::byte* Run::address(const Operand& o) const {
     case Operand::kLocal:  // the segment knows
       return nullptr;
     case Operand::kArena:
-      return arena_.data() + o.offset;
+      return arena_->data() + o.offset;
     case Operand::kInput:
       return from(input_[at(o.index)].data());
     case Operand::kOutput:
@@ -81,7 +81,7 @@ void Run::launch(const Launch& l, std::vector<double>* seconds) {
   std::vector<double> parts(seconds && l.segment ? l.steps * at(threads) : 0, 0.0);
   if (!parts.empty()) args.seconds = parts.data();
   const auto start = std::chrono::steady_clock::now();
-  ops::execute(*l.op, args, arena_.data() + l.scratch, threads);
+  ops::execute(*l.op, args, arena_->data() + l.scratch, threads);
   if (!seconds) return;
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
   if (parts.empty()) {
@@ -140,7 +140,7 @@ void Run::section(int section, const Bindings& inputs, const Bindings& outputs,
   for (const auto& [i, t] : outputs) bind_output(i, t);
   check_bound(section);
   const ThreadScope scope(p.context().threads);
-  if (!arena_.data()) arena_ = ArenaLoan(at(p.arena_bytes()) + kAlignment);
+  if (!arena_) arena_ = borrow_arena(at(p.arena_bytes()) + kAlignment);
   if (seconds) seconds->assign(p.step_count(), 0.0);
   for (bool renews = false;; renews = true) {
     const Plan::Locks& locks = (renews ? p.renewing_ : p.locks_)[at(section)];
@@ -154,7 +154,7 @@ void Run::section(int section, const Bindings& inputs, const Bindings& outputs,
     touch_written(section);
     break;
   }
-  if (++next_ == p.sections()) arena_ = ArenaLoan();
+  if (++next_ == p.sections()) arena_.reset();
 }
 
 }  // namespace fastcnn::graph
