@@ -125,25 +125,6 @@ CallAttrs attrs_from(const py::dict& d) {
   return out;
 }
 
-py::dict dict_from(const ops::Attrs& a) {
-  py::dict out;
-  for (const auto& [name, value] : a.items()) {
-    const py::str key(name);
-    std::visit(
-        [&](const auto& v) {
-          if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::vector<std::int64_t>>) {
-            py::list items;
-            for (const std::int64_t i : v) items.append(i);
-            out[key] = items;
-          } else {
-            out[key] = v;
-          }
-        },
-        value);
-  }
-  return out;
-}
-
 void bind_tensor(py::module_& m) {
   py::class_<Tensor>(m, "Tensor", "An n-dimensional array in the core's own 64-byte aligned memory.")
       .def(py::init([](const py::array& a) {

@@ -89,6 +89,9 @@ class Graph final : public ops::GradBuilder {
   const std::vector<Node>& nodes() const { return nodes_; }
   std::vector<Node>& nodes() { return nodes_; }
   ValueId new_value(const TensorDesc& desc);
+  std::vector<TensorDesc> descs(const std::vector<ValueId>& values) const;
+  // A call with new values for its results, not yet among the nodes.
+  Node node_of(const ops::OpDef& op, const Attrs& attrs, const std::vector<ValueId>& in);
   int new_id() { return next_id_++; }
   int id_count() const { return next_id_; }
   std::int64_t value_count() const { return static_cast<std::int64_t>(values_.size()); }

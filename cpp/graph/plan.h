@@ -10,23 +10,8 @@
 
 namespace fastcnn::graph {
 
-struct StepInfo {
-  std::string layer, op, implementation, detail, layout, fused;
-  std::string output;  // shape of output 0
-  int launch = 0, section = 0;
-  bool segment = false;
-  double flops = 0, bytes = 0;
-  double predicted = 0;  // seconds (passes/price.h)
-};
-
-struct BufferInfo {
-  std::string value;  // layer that makes it
-  std::string shape;
-  std::string layout;
-  std::string place;  // "arena", "thread" (inside a segment), "persistent" (from run to run)
-  std::int64_t bytes = 0, offset = 0;
-  int first = 0, last = 0;
-};
+// What describe() and profile() tell of a step or a buffer, by name.
+using Info = std::vector<std::pair<const char*, ops::AttrValue>>;
 
 // Where an operand is found when the plan runs.
 struct Operand {
@@ -71,9 +56,13 @@ class Plan {
   int sections() const { return program_.graph.sections(); }
   const ops::Context& context() const { return program_.context; }
 
-  std::vector<StepInfo> steps() const;
+  // layer op implementation detail layout fused output (its shape) launch section segment flops bytes, and
+  // predicted: seconds (passes/price.h).
+  std::vector<Info> steps() const;
   std::size_t step_count() const { return order_.size(); }
-  const std::vector<BufferInfo>& buffers() const { return buffers_; }
+  // layer (that makes it) shape layout place ("arena", "thread" inside a segment, "persistent" from run to
+  // run) bytes offset first last.
+  const std::vector<Info>& buffers() const { return buffers_; }
   std::int64_t arena_bytes() const { return arena_bytes_ + scratch_bytes_; }
   std::int64_t scratch_bytes() const { return scratch_bytes_; }
   std::int64_t kept_bytes() const { return kept_bytes_; }
@@ -102,7 +91,7 @@ class Plan {
   std::vector<ValueId> root_;         // per value: whose memory it is in ...
   std::vector<std::int64_t> offset_;  // ... and at which byte
   std::vector<Operand> where_;        // per root
-  std::vector<BufferInfo> buffers_;
+  std::vector<Info> buffers_;
   std::vector<Launch> launches_;
   std::vector<int> order_;  // planned nodes in the order of their steps
   std::int64_t arena_bytes_ = 0, scratch_bytes_ = 0, kept_bytes_ = 0;

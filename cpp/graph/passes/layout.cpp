@@ -15,9 +15,9 @@ namespace {
 constexpr double kRefused = std::numeric_limits<double>::infinity();
 constexpr Layout kLayouts[] = {Layout::kNHWC, Layout::kInterleaved};
 
-class Placer {
+class Placer : Pass {
  public:
-  explicit Placer(Program& p) : p_(p), g_(p.graph), readers_(readers_of(p)) {
+  explicit Placer(Program& p) : Pass(p) {
     const auto& nodes = g_.nodes();
     for (std::size_t i = 0; i < nodes.size(); ++i)
       vertex_.push_back(nodes[i].forward == kNoNode ? vertices_++ : vertex_[at(nodes[i].forward)]);
@@ -114,7 +114,7 @@ class Placer {
   // v is moved once for all readers that differ from its producer.
   void price_moves(ValueId v, MinCut& cut) {
     const NodeId from = g_.value(v).producer;
-    if (from == kNoNode || g_.nodes()[at(from)].dead || !ops::takes_layout(g_.desc(v))) return;
+    if (from == kNoNode || node(from).dead || !ops::takes_layout(g_.desc(v))) return;
     std::vector<int> others;
     for (const NodeId r : readers_.of[at(v)])
       if (vertex_[at(r)] != vertex_[at(from)]) others.push_back(vertex_[at(r)]);
@@ -129,9 +129,6 @@ class Placer {
     }
   }
 
-  Program& p_;
-  Graph& g_;
-  Readers readers_;
   std::vector<int> vertex_;  // by position
   int vertices_ = 0;
   std::vector<int> segment_;
@@ -141,15 +138,10 @@ class Placer {
 
 Node conversion(Program& p, ValueId from, Layout to, const Node& beside, bool copy) {
   Graph& g = p.graph;
-  TensorDesc d = g.desc(from);
+  TensorDesc d = ops::placed(g.desc(from), to, p.context.kernels->width);
   d.pitch = 0;
-  Node n;
-  n.id = g.new_id();
-  n.op = &ops::find_op("convert");
-  n.attrs = ops::checked(n.op->attributes(), {{"copy", std::int64_t{copy}}});
-  n.facts = n.op->infer(n.attrs, {d}).facts;
-  n.in = {from};
-  n.out = {g.new_value(ops::placed(d, to, p.context.kernels->width))};
+  Node n = g.node_of(ops::find_op("convert"), {{"copy", std::int64_t{copy}}}, {from});
+  g.value(n.out[0]).desc = d;
   n.name = beside.name;
   n.layout = beside.layout;
   n.section = beside.section;
@@ -199,9 +191,7 @@ void insert_before(Program& p, std::vector<std::pair<std::size_t, Node>> made) {
   for (Node& n : all)
     if (n.forward != kNoNode) n.forward = moved[at(n.forward)];
   nodes = std::move(all);
-  for (std::size_t i = 0; i < nodes.size(); ++i)
-    if (!nodes[i].dead)
-      for (const ValueId v : nodes[i].out) p.graph.value(v).producer = static_cast<NodeId>(i);
+  p.renew_producers();
 }
 
 void place(Program& p, const std::string& layout) {

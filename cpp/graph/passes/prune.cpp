@@ -12,8 +12,13 @@ bool Program::is_output(ValueId v) const {
 void Program::tidy() {
   auto& nodes = graph.nodes();
   nodes.erase(std::remove_if(nodes.begin(), nodes.end(), [](const Node& n) { return n.dead; }), nodes.end());
-  for (std::size_t i = 0; i < nodes.size(); ++i)
-    for (const ValueId v : nodes[i].out) graph.value(v).producer = static_cast<NodeId>(i);
+  renew_producers();
+}
+
+void Program::renew_producers() {
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i)
+    if (!graph.nodes()[i].dead)
+      for (const ValueId v : graph.nodes()[i].out) graph.value(v).producer = static_cast<NodeId>(i);
 }
 
 Readers readers_of(const Program& p) {
@@ -54,20 +59,13 @@ ValueId operand(const Node& n, int i) { return i >= 0 && at(i) < n.in.size() ? n
 // The fold of `affine` into `base`, whose weight and bias it replaces.
 Node fold_of(Graph& g, Node& base, const ops::FoldSite& site, const Node& affine,
              const ops::ChannelAffine& a) {
-  Node fold;
-  fold.id = g.new_id();
-  fold.op = &ops::find_op("fold_channel_affine");
-  fold.attrs = ops::checked(fold.op->attributes(), {{"eps", a.eps}, {"axis", std::int64_t{site.axis}}});
-  fold.name = affine.name;
   if (base.in.size() <= at(site.bias)) base.in.resize(at(site.bias) + 1, kNoValue);
   ValueId &weight = base.in[at(site.weight)], &bias = base.in[at(site.bias)];
-  fold.in = {weight, bias};
-  for (const int i : {a.mean, a.var, a.gamma, a.beta}) fold.in.push_back(operand(affine, i));
-  std::vector<TensorDesc> descs;
-  for (const ValueId v : fold.in) descs.push_back(v == kNoValue ? ops::absent_desc() : g.desc(v));
-  ops::Inferred inferred = fold.op->infer(fold.attrs, descs);
-  fold.facts = std::move(inferred.facts);
-  for (const TensorDesc& d : inferred.outputs) fold.out.push_back(g.new_value(d));
+  std::vector<ValueId> in = {weight, bias};
+  for (const int i : {a.mean, a.var, a.gamma, a.beta}) in.push_back(operand(affine, i));
+  Node fold =
+      g.node_of(ops::find_op("fold_channel_affine"), {{"eps", a.eps}, {"axis", std::int64_t{site.axis}}}, in);
+  fold.name = affine.name;
   weight = fold.out[0], bias = fold.out[1];
   return fold;
 }
