@@ -84,6 +84,7 @@ py::list dicts_from(const std::vector<graph::Info>& rows) {
 py::tuple tuple_of(const Shape& shape) { return py::tuple(py::cast(shape.vec())); }
 
 const ops::TensorDesc& desc_of(const Graph& g, ValueId v) {
+  check(v != kNoValue, "expected a value of the graph, got none");
   g.check_id(v);
   return g.desc(v);
 }

@@ -53,7 +53,7 @@ Plan::Plan(Graph graph, std::vector<ValueId> outputs, const std::string& layout,
   const std::vector<std::int64_t> local_bytes = MemoryPlanner(*this, order).run();
   watch_prologue();
   build(order, local_bytes);
-  find_locks();
+  find_needs();
 }
 
 void Plan::plan_node(const Node& n, const std::vector<bool>& read) {
@@ -95,7 +95,10 @@ void Plan::find_sections() {
   const std::set<const Storage*> written = graph().written();
   for (ValueId v = 0; v < graph().value_count(); ++v) {
     const Value& value = graph().value(v);
-    if (value.source == Source::kInput) section_[at(v)] = value.section;
+    if (value.source == Source::kInput) {
+      section_[at(v)] = value.section;
+      inputs_.push_back(v);
+    }
     if (value.source == Source::kTensor)
       section_[at(v)] = written.count(value.tensor.storage().get()) ? 0 : kPrologue;
   }
@@ -222,27 +225,27 @@ bool Plan::stale(int section) const {
   return false;
 }
 
-void Plan::find_locks() {
+void Plan::find_needs() {
+  const auto storage_of = [&](ValueId v) { return graph().value(v).tensor.storage().get(); };
   for (int section = 0; section < sections(); ++section) {
-    std::set<const Storage*> read, write;
+    Section needs;
+    std::set<Lockable*> read, write;
     for (const Launch& l : launches_) {
       if (l.section != section && l.section != kPrologue) continue;
-      for (const Operand& o : l.in)
-        if (o.kind == Operand::kTensor)
-          read.insert(graph().value(static_cast<ValueId>(o.index)).tensor.storage().get());
+      for (const Operand& o : l.in) {
+        if (o.kind == Operand::kInput) needs.inputs.insert(o.index);
+        if (o.kind == Operand::kTensor) read.insert(storage_of(static_cast<ValueId>(o.index)));
+      }
+      for (const Operand& o : l.out)
+        if (o.kind == Operand::kOutput) needs.outputs.insert(o.index);
       for (std::size_t s = l.first_step; s < l.first_step + l.steps; ++s)
-        for (const ValueId v : planned_[at(order_[s])].node->writes)
-          write.insert(graph().value(v).tensor.storage().get());
+        for (const ValueId v : planned_[at(order_[s])].node->writes) write.insert(storage_of(v));
     }
-    Locks as_it_is;
-    for (const Storage* s : write) as_it_is.write.push_back(const_cast<Storage*>(s));
-    for (const Storage* s : read)
-      if (!write.count(s)) as_it_is.read.push_back(const_cast<Storage*>(s));
-    Locks renewing = as_it_is;
-    as_it_is.read.push_back(&kept_lock_);
-    renewing.write.push_back(&kept_lock_);
-    locks_.push_back(std::move(as_it_is));
-    renewing_.push_back(std::move(renewing));
+    for (Lockable* s : write) read.erase(s);
+    needs.as_it_is = needs.renewing = {{read.begin(), read.end()}, {write.begin(), write.end()}};
+    needs.as_it_is.read.push_back(&kept_lock_);
+    needs.renewing.write.push_back(&kept_lock_);
+    sections_.push_back(std::move(needs));
   }
 }
 

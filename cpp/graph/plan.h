@@ -80,12 +80,13 @@ class Plan {
   void build(const std::vector<LaunchOrder>& order, const std::vector<std::int64_t>& local_bytes);
   void add_step(Launch& launch, const PlannedNode& p, std::int64_t& packed_bytes);
   void watch_prologue();
-  void find_locks();
+  void find_needs();
   Operand operand(ValueId v) const;
   bool stale(int section) const;
 
   Program program_;
   std::vector<int> output_section_;
+  std::vector<ValueId> inputs_;       // by their index
   std::vector<int> section_;          // per value
   std::vector<PlannedNode> planned_;  // one per node
   std::vector<ValueId> root_;         // per value: whose memory it is in ...
@@ -108,7 +109,11 @@ class Plan {
   struct Locks {
     std::vector<Lockable*> read, write;
   };
-  std::vector<Locks> locks_, renewing_;  // per section: as it is, and where something kept is made anew
+  struct Section {
+    std::set<std::int64_t> inputs, outputs;  // that the caller has to bind
+    Locks as_it_is, renewing;                // where nothing kept is made anew, and where it is
+  };
+  std::vector<Section> sections_;
 };
 
 }  // namespace fastcnn::graph
