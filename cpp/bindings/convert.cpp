@@ -10,19 +10,21 @@ namespace {
 std::string type_name(const py::handle& h) { return py::str(py::type::handle_of(h).attr("__name__")); }
 
 py::dtype dtype_of(DType t) {
-  switch (t) {
-    case DType::kInt64:
-      return py::dtype::of<std::int64_t>();
-    case DType::kInt32:
-      return py::dtype::of<std::int32_t>();
-    case DType::kUInt8:
-      return py::dtype::of<std::uint8_t>();
-    case DType::kFloat64:
-      return py::dtype::of<double>();
-    case DType::kFloat32:
-      break;
-  }
-  return py::dtype::of<float>();
+  using Of = py::dtype (*)();
+  static constexpr Of kOf[] = {py::dtype::of<float>, py::dtype::of<std::int64_t>, py::dtype::of<std::int32_t>,
+                               py::dtype::of<std::uint8_t>, py::dtype::of<double>};  // in DType's order
+  return kOf[static_cast<int>(t)]();
+}
+
+std::int64_t integer_from(const std::string& name, const py::handle& value) {
+  int overflow = 0;
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  const std::int64_t i = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow)
+    throw ValueError(str("attribute '", name, "': expected an integer of at most 64 bits, got ",
+                         std::string(py::str(index))));
+  return i;
 }
 
 Tensor wrap(const py::array& a) {
@@ -79,21 +81,6 @@ py::array array_view(const Tensor& t) {
   return py::array(dtype_of(t.dtype()), t.shape().vec(), t.data(), base);
 }
 
-namespace {
-
-std::int64_t integer_from(const std::string& name, const py::handle& value) {
-  int overflow = 0;
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) throw py::error_already_set();
-  const std::int64_t i = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-  if (overflow)
-    throw ValueError(str("attribute '", name, "': expected an integer of at most 64 bits, got ",
-                         std::string(py::str(index))));
-  return i;
-}
-
-}  // namespace
-
 CallAttrs attrs_from(const py::dict& d) {
   CallAttrs out;
   for (const auto& [key, value] : d) {
@@ -121,25 +108,6 @@ CallAttrs attrs_from(const py::dict& d) {
       throw TypeError(
           str("attribute '", name, "': expected int, float, str or integers, got ", type_name(value)));
     }
-  }
-  return out;
-}
-
-py::dict dict_from(const ops::Attrs& a) {
-  py::dict out;
-  for (const auto& [name, value] : a.items()) {
-    const py::str key(name);
-    std::visit(
-        [&](const auto& v) {
-          if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::vector<std::int64_t>>) {
-            py::list items;
-            for (const std::int64_t i : v) items.append(i);
-            out[key] = items;
-          } else {
-            out[key] = v;
-          }
-        },
-        value);
   }
   return out;
 }

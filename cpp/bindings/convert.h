@@ -25,7 +25,6 @@ struct CallAttrs {
   std::string implementation;
 };
 CallAttrs attrs_from(const py::dict& d);
-py::dict dict_from(const ops::Attrs& a);
 DType dtype_from(const py::dtype& d);
 
 void bind_tensor(py::module_& m);

@@ -66,28 +66,27 @@ Run start(const std::shared_ptr<Plan>& plan) {
   return Run(plan);
 }
 
-py::list steps_of(const Plan& plan) {
-  py::list out;
-  for (const graph::StepInfo& s : plan.steps()) {
-    py::dict d;
-    d["layer"] = s.layer, d["op"] = s.op, d["implementation"] = s.implementation, d["detail"] = s.detail;
-    d["layout"] = s.layout, d["fused"] = s.fused, d["output"] = s.output, d["launch"] = s.launch;
-    d["section"] = s.section, d["segment"] = s.segment, d["flops"] = s.flops, d["bytes"] = s.bytes,
-    d["predicted"] = s.predicted;
-    out.append(d);
-  }
+// Named values as a dict.
+template <class Items>
+py::dict dict_from(const Items& items) {
+  py::dict out;
+  for (const auto& [name, value] : items) out[py::str(name)] = value;
   return out;
 }
 
-py::list buffers_of(const Plan& plan) {
+py::list dicts_from(const std::vector<graph::Info>& rows) {
   py::list out;
-  for (const graph::BufferInfo& b : plan.buffers()) {
-    py::dict d;
-    d["layer"] = b.value, d["shape"] = b.shape, d["layout"] = b.layout, d["place"] = b.place;
-    d["bytes"] = b.bytes, d["offset"] = b.offset, d["first"] = b.first, d["last"] = b.last;
-    out.append(d);
-  }
+  for (const graph::Info& row : rows) out.append(dict_from(row));
   return out;
+}
+
+// As Python has shapes.
+py::tuple tuple_of(const Shape& shape) { return py::tuple(py::cast(shape.vec())); }
+
+const ops::TensorDesc& desc_of(const Graph& g, ValueId v) {
+  check(v != kNoValue, "expected a value of the graph, got none");
+  g.check_id(v);
+  return g.desc(v);
 }
 
 }  // namespace
@@ -118,22 +117,14 @@ void bind_graph(py::module_& m) {
           },
           py::arg("target"), py::arg("seed"), py::arg("wrt"))
       .def("barrier", &Graph::barrier, "What comes after belongs to the next section of a run.")
-      .def("shape",
-           [](const Graph& g, ValueId v) {
-             g.check_id(v);
-             return py::tuple(py::cast(g.desc(v).shape.vec()));
-           })
-      .def("dtype",
-           [](const Graph& g, ValueId v) {
-             g.check_id(v);
-             return std::string(name_of(g.desc(v).dtype));
-           })
+      .def("shape", [](const Graph& g, ValueId v) { return tuple_of(desc_of(g, v).shape); })
+      .def("dtype", [](const Graph& g, ValueId v) { return name_of(desc_of(g, v).dtype); })
       .def("nodes", [](const Graph& g) {
         py::list out;
         for (const graph::Node& n : g.nodes()) {
           py::dict d;
           d["op"] = n.op->name(), d["inputs"] = list_of(n.in), d["outputs"] = list_of(n.out);
-          d["attrs"] = dict_from(n.attrs), d["name"] = n.name;
+          d["attrs"] = dict_from(n.attrs.items()), d["name"] = n.name;
           const ops::Cost cost = n.op->cost(graph::problem_of(g, n, ops::current_context(), nullptr));
           d["macs"] = cost.efficiency > 0 ? cost.flops / 2 : 0.0;  // of ops bound by arithmetic
           out.append(d);
@@ -176,18 +167,17 @@ void bind_graph(py::module_& m) {
             return run_section(run, 0, inputs, outputs, nullptr);
           },
           py::arg("inputs"), py::arg("outputs") = py::dict(), "A plan of one section, from start to end.")
-      .def("output_shape",
-           [](const Plan& p, int i) { return py::tuple(py::cast(p.output_desc(i).shape.vec())); })
+      .def("output_shape", [](const Plan& p, int i) { return tuple_of(p.output_desc(i).shape); })
       .def("output_section", &Plan::output_section)
       .def_property_readonly("output_count", &Plan::output_count)
       .def_property_readonly("sections", &Plan::sections)
-      .def_property_readonly("steps", &steps_of)
-      .def_property_readonly("buffers", &buffers_of)
+      .def_property_readonly("steps", [](const Plan& p) { return dicts_from(p.steps()); })
+      .def_property_readonly("buffers", [](const Plan& p) { return dicts_from(p.buffers()); })
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)
       .def_property_readonly("scratch_bytes", &Plan::scratch_bytes)
       .def_property_readonly("persistent_bytes", &Plan::kept_bytes)
       .def_property_readonly("threads", [](const Plan& p) { return p.context().threads; })
-      .def_property_readonly("isa", [](const Plan& p) { return std::string(p.context().kernels->isa); });
+      .def_property_readonly("isa", [](const Plan& p) { return p.context().kernels->isa; });
 }
 
 }  // namespace fastcnn::bindings

@@ -38,10 +38,13 @@ py::tuple run(const std::string& op, const py::sequence& inputs, const py::dict&
   return result;
 }
 
-template <class Fill>
-py::array_t<float> random_array(const std::vector<py::ssize_t>& shape, Fill fill) {
+// An array of a stream's random numbers; draw: Philox::uniform or ::normal, with its parameters.
+using Draw = void (Philox::*)(float*, std::int64_t, float, float) const;
+template <Draw draw>
+py::array_t<float> random_array(std::uint64_t seed, std::uint64_t stream,
+                                const std::vector<py::ssize_t>& shape, float first, float second) {
   py::array_t<float> a(shape);
-  fill(a.mutable_data(), a.size());
+  (Philox(seed, stream).*draw)(a.mutable_data(), a.size(), first, second);
   return a;
 }
 
@@ -117,22 +120,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("compiler", &compiler);
   m.def("openmp_runtime", &openmp_runtime);
   m.def("cpu_name", &cpu_name);
-  m.def(
-      "random_uniform",
-      [](std::uint64_t seed, std::uint64_t stream, const std::vector<py::ssize_t>& shape, float low,
-         float high) {
-        return random_array(shape,
-                            [&](float* p, std::int64_t n) { Philox(seed, stream).uniform(p, n, low, high); });
-      },
-      py::arg("seed"), py::arg("stream"), py::arg("shape"), py::arg("low"), py::arg("high"));
-  m.def(
-      "random_normal",
-      [](std::uint64_t seed, std::uint64_t stream, const std::vector<py::ssize_t>& shape, float mean,
-         float stddev) {
-        return random_array(
-            shape, [&](float* p, std::int64_t n) { Philox(seed, stream).normal(p, n, mean, stddev); });
-      },
-      py::arg("seed"), py::arg("stream"), py::arg("shape"), py::arg("mean"), py::arg("stddev"));
+  m.def("random_uniform", &random_array<&Philox::uniform>, py::arg("seed"), py::arg("stream"),
+        py::arg("shape"), py::arg("low"), py::arg("high"));
+  m.def("random_normal", &random_array<&Philox::normal>, py::arg("seed"), py::arg("stream"), py::arg("shape"),
+        py::arg("mean"), py::arg("stddev"));
   m.def("fma_peak", &fma_peak, py::arg("seconds"), py::call_guard<py::gil_scoped_release>());
   m.def("pooled_arena_bytes", &pooled_arena_bytes);
   m.def("release_pooled_arenas", &release_pooled_arenas);

@@ -2,31 +2,19 @@
 
 #include <condition_variable>
 #include <mutex>
-#include <new>
 
 #include "core/fork.h"
 
 namespace fastcnn {
 namespace {
 
+unsigned generations = 0;  // of processes so far: this one's door and those of its ancestors
+
 struct Door {
   std::mutex mutex;
   std::condition_variable changed;
-  unsigned generation = 1;
+  const unsigned generation = ++generations;
 };
-
-Door& door() {
-  static Door* const d = [] {
-    static Door first;
-    renew_in_child([] {
-      const unsigned next = first.generation + 1;
-      new (&first) Door;
-      first.generation = next;
-    });
-    return &first;
-  }();
-  return *d;
-}
 
 }  // namespace
 
@@ -40,7 +28,7 @@ bool Access::free() const {
 
 Access::Access(const std::vector<Lockable*>& read, const std::vector<Lockable*>& write)
     : read_(read), write_(write) {
-  Door& d = door();
+  Door& d = of_process<Door>();
   std::unique_lock<std::mutex> lock(d.mutex);
   for (const auto* list : {&read_, &write_})
     for (Lockable* l : *list)
@@ -65,7 +53,7 @@ Access::Access(const std::vector<Lockable*>& read, const std::vector<Lockable*>&
 }
 
 Access::~Access() {
-  Door& d = door();
+  Door& d = of_process<Door>();
   {
     const std::lock_guard<std::mutex> lock(d.mutex);
     for (Lockable* l : read_) --l->readers_;

@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <mutex>
-#include <new>
 
 #include "core/error.h"
 #include "core/fork.h"
@@ -14,18 +13,9 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-std::mutex& pool_mutex() {
-  static std::mutex* const m = [] {
-    static std::mutex first;
-    renew_in_child([] { new (&first) std::mutex; });
-    return &first;
-  }();
-  return *m;
-}
-std::unique_ptr<Arena>& pooled() {
-  static std::unique_ptr<Arena> arena;
-  return arena;
-}
+struct PoolMutex : std::mutex {};
+using PoolLock = std::lock_guard<std::mutex>;
+std::unique_ptr<Arena> pooled;
 
 }  // namespace
 
@@ -52,37 +42,32 @@ Arena::~Arena() {
   if (data_) munmap(data_, bytes_);
 }
 
-ArenaLoan::ArenaLoan(std::size_t bytes) {
+ArenaLoan borrow_arena(std::size_t bytes) {
+  std::unique_ptr<Arena> arena;
   {
-    const std::lock_guard<std::mutex> lock(pool_mutex());
-    if (pooled() && pooled()->bytes() >= bytes)
-      arena_ = std::move(pooled());
-    else
-      pooled().reset();  // too small: give it back before asking for more
+    const PoolLock lock(of_process<PoolMutex>());
+    arena = std::move(pooled);
   }
-  if (!arena_) arena_ = std::make_unique<Arena>(bytes);
-  poison(arena_->data(), bytes);
+  if (arena && arena->bytes() < bytes) arena.reset();  // give it back before asking for more
+  if (!arena) arena = std::make_unique<Arena>(bytes);
+  poison(arena->data(), bytes);
+  return ArenaLoan(arena.release());
 }
 
-ArenaLoan& ArenaLoan::operator=(ArenaLoan&& o) noexcept {
-  std::swap(arena_, o.arena_);
-  return *this;
-}
-
-ArenaLoan::~ArenaLoan() {
-  if (!arena_) return;
-  const std::lock_guard<std::mutex> lock(pool_mutex());
-  if (!pooled() || pooled()->bytes() < arena_->bytes()) pooled() = std::move(arena_);
+void GiveBack::operator()(Arena* arena) const {
+  std::unique_ptr<Arena> given(arena);
+  const PoolLock lock(of_process<PoolMutex>());
+  if (!pooled || pooled->bytes() < given->bytes()) pooled.swap(given);
 }
 
 std::size_t pooled_arena_bytes() {
-  const std::lock_guard<std::mutex> lock(pool_mutex());
-  return pooled() ? pooled()->bytes() : 0;
+  const PoolLock lock(of_process<PoolMutex>());
+  return pooled ? pooled->bytes() : 0;
 }
 
 void release_pooled_arenas() {
-  const std::lock_guard<std::mutex> lock(pool_mutex());
-  pooled().reset();
+  const PoolLock lock(of_process<PoolMutex>());
+  pooled.reset();
 }
 
 }  // namespace fastcnn

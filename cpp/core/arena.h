@@ -24,19 +24,11 @@ class Arena {
 };
 
 // A loan from the pool: returned when it goes out of scope. The pool keeps the largest arena that came back.
-class ArenaLoan {
- public:
-  ArenaLoan() = default;
-  explicit ArenaLoan(std::size_t bytes);
-  ~ArenaLoan();
-  ArenaLoan(ArenaLoan&& o) noexcept = default;
-  ArenaLoan& operator=(ArenaLoan&& o) noexcept;
-
-  std::byte* data() const { return arena_ ? arena_->data() : nullptr; }
-
- private:
-  std::unique_ptr<Arena> arena_;
+struct GiveBack {
+  void operator()(Arena* arena) const;
 };
+using ArenaLoan = std::unique_ptr<Arena, GiveBack>;
+ArenaLoan borrow_arena(std::size_t bytes);
 
 std::size_t pooled_arena_bytes();  // held for the next loan
 void release_pooled_arenas();

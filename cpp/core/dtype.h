@@ -13,19 +13,8 @@ constexpr std::int64_t size_of(DType t) {
 }
 
 constexpr const char* name_of(DType t) {
-  switch (t) {
-    case DType::kFloat32:
-      return "float32";
-    case DType::kInt64:
-      return "int64";
-    case DType::kInt32:
-      return "int32";
-    case DType::kUInt8:
-      return "uint8";
-    case DType::kFloat64:
-      return "float64";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"float32", "int64", "int32", "uint8", "float64"};
+  return kNames[static_cast<int>(t)];
 }
 
 }  // namespace fastcnn

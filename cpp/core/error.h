@@ -26,6 +26,18 @@ std::string str(const Args&... args) {
   return out.str();
 }
 
+// f(), with who it was in front of what an error says.
+template <class F>
+auto in_the_name_of(const std::string& who, F&& f) {
+  try {
+    return f();
+  } catch (const ValueError& e) {
+    throw ValueError(str(who, ": ", e.what()));
+  } catch (const TypeError& e) {
+    throw TypeError(str(who, ": ", e.what()));
+  }
+}
+
 template <class... Args>
 void check(bool ok, const Args&... message) {
   if (!ok) throw ValueError(str(message...));

@@ -121,7 +121,7 @@ class Session {
   explicit Session(int threads) : threads_(threads) {}
   int threads() const { return threads_; }
 
-  void run(BodyFn body, void* context);
+  void run(const Body& body);
 
   void post(std::int64_t items, ItemFn fn, void* context) {
     const std::uint64_t epoch = (state_.load(std::memory_order_relaxed) >> 32) + 1;
@@ -186,7 +186,7 @@ class Session {
 
 thread_local Session* session = nullptr;  // that this thread posts to
 
-void Session::run(BodyFn body, void* context) {
+void Session::run(const Body& body) {
   comes_before(this);
 #pragma omp parallel num_threads(threads_)
   {
@@ -194,7 +194,7 @@ void Session::run(BodyFn body, void* context) {
     const FlushDenormals flush;
     if (omp_get_thread_num() == 0) {
       session = this;
-      body(context);
+      body();
       session = nullptr;
       over_.store(true, std::memory_order_release);
     } else {
@@ -207,42 +207,29 @@ void Session::run(BodyFn body, void* context) {
 
 class ChildDriver {
  public:
-  void run(int threads, BodyFn body, void* context) {
+  void run(int threads, const Body& body) {
     const std::lock_guard<std::mutex> one_at_a_time(caller_);
     std::unique_lock<std::mutex> lock(mutex_);
-    if (!started_) {
-      started_ = true;
-      std::thread([this] { serve(); }).detach();
-    }
-    job_ = {threads, body, context};
-    pending_ = true, done_ = false;
+    if (!started_) std::thread([this] { serve(); }).detach();
+    started_ = true;
+    threads_ = threads, body_ = &body;
     wake_.notify_all();
-    wake_.wait(lock, [this] { return done_; });
+    wake_.wait(lock, [this] { return !body_; });
   }
 
  private:
-  struct Job {
-    int threads;
-    BodyFn body;
-    void* context;
-  };
   void serve() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [this] { return pending_; });
-      pending_ = false;
-      const Job job = job_;
-      lock.unlock();
-      Session(job.threads).run(job.body, job.context);
-      lock.lock();
-      done_ = true;
-      wake_.notify_all();
+    std::unique_lock<std::mutex> lock(mutex_);  // which the caller, too, only needs when the job is done
+    for (;; body_ = nullptr, wake_.notify_all()) {
+      wake_.wait(lock, [this] { return body_; });
+      Session(threads_).run(*body_);
     }
   }
   std::mutex caller_, mutex_;
   std::condition_variable wake_;
-  Job job_{};
-  bool started_ = false, pending_ = false, done_ = false;
+  const Body* body_ = nullptr;  // to be run; null: done
+  int threads_ = 1;
+  bool started_ = false;
 };
 
 ChildDriver* child_driver = nullptr;  // one per process generation: a grandchild needs a fresh one
@@ -294,46 +281,30 @@ std::string openmp_runtime() {
 ThreadScope::ThreadScope(int n) : previous_(scope_threads) { scope_threads = n; }
 ThreadScope::~ThreadScope() { scope_threads = previous_; }
 
-namespace {
-
-void run_on(int threads, BodyFn body, void* context) {
+void run_session(const Body& body) {
+  const int threads = num_threads();  // read once: another thread may set it at any moment
+  if (session || threads == 1) {
+    const FlushDenormals flush;
+    body();
+    return;
+  }
   if (!team_used.exchange(true)) {
     static std::once_flag once;
     std::call_once(once, [] { renew_in_child(after_fork_in_child); });
   }
+  std::exception_ptr thrown;  // which must not leave the OpenMP region
+  const Body guarded = [&] {
+    try {
+      body();
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+  };
   if (forked_with_team.load(std::memory_order_relaxed))
-    child_driver->run(threads, body, context);
+    child_driver->run(threads, guarded);
   else
-    Session(threads).run(body, context);
-}
-
-}  // namespace
-
-void run_session(BodyFn body, void* context) {
-  const int threads = num_threads();  // read once: another thread may set it at any moment
-  if (session || threads == 1) {
-    const FlushDenormals flush;
-    body(context);
-    return;
-  }
-  // An exception must not leave the OpenMP region.
-  struct Guarded {
-    BodyFn body;
-    void* context;
-    std::exception_ptr thrown;
-  } guarded{body, context, nullptr};
-  run_on(
-      threads,
-      [](void* c) {
-        auto* g = static_cast<Guarded*>(c);
-        try {
-          g->body(g->context);
-        } catch (...) {
-          g->thrown = std::current_exception();
-        }
-      },
-      &guarded);
-  if (guarded.thrown) std::rethrow_exception(guarded.thrown);
+    Session(threads).run(guarded);
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 void parallel_run(std::int64_t items, ItemFn fn, void* context) {

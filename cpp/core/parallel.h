@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <type_traits>
 
@@ -31,16 +32,15 @@ class ThreadScope {
   int previous_;
 };
 
-using BodyFn = void (*)(void* context);
-void run_session(BodyFn body, void* context);
+using Body = std::function<void()>;
+void run_session(const Body& body);
 
 // Calls body() on this thread with the team held ready: every parallel_for in it hands its items to threads
 // that are already awake, and nobody waits for a thread that took none. Anything that calls parallel_for
 // often belongs in one session.
 template <class F>
 void parallel_session(F&& body) {
-  using Fn = std::remove_reference_t<F>;
-  run_session([](void* c) { (*static_cast<Fn*>(c))(); }, const_cast<void*>(static_cast<const void*>(&body)));
+  run_session(std::ref(body));  // nothing is allocated
 }
 
 using ItemFn = void (*)(void* context, std::int64_t item, int thread);

@@ -14,38 +14,39 @@ std::string fused_text(const Node& n) {
 
 }  // namespace
 
-std::vector<StepInfo> Plan::steps() const {
-  std::vector<StepInfo> out;
+std::vector<Info> Plan::steps() const {
+  std::vector<Info> out;
   for (std::size_t l = 0; l < launches_.size(); ++l) {
+    const Launch& launch = launches_[l];
     std::size_t in = 0, made = 0;  // operands of the launch before this step's
-    for (std::size_t s = launches_[l].first_step; s < launches_[l].first_step + launches_[l].steps; ++s) {
+    for (std::size_t s = launch.first_step; s < launch.first_step + launch.steps; ++s) {
       const PlannedNode& p = planned_[at(order_[s])];
-      StepInfo info;
-      info.layer = p.node->name;
-      info.op = p.node->op->name();
-      info.implementation = p.choice.name;
-      info.detail = p.prepared->detail();
-      info.fused = fused_text(*p.node);
-      if (!p.problem.outputs.empty()) {
-        info.layout = ops::name_of(p.problem.outputs[0].layout);
-        info.output = p.problem.outputs[0].shape.text();
-      }
-      info.launch = static_cast<int>(l);
-      info.section = launches_[l].section;
-      info.segment = launches_[l].segment != nullptr;
-      info.flops = p.node->op->cost(p.problem).flops;
-      for (const TensorDesc& d : p.problem.inputs)
-        if (!d.absent) info.bytes += static_cast<double>(ops::storage_bytes(d));
-      for (std::size_t k = 0; k < p.problem.outputs.size(); ++k)
-        if (p.problem.wants(k)) info.bytes += static_cast<double>(ops::storage_bytes(p.problem.outputs[k]));
+      const auto& inputs = p.problem.inputs;
+      const auto& outputs = p.problem.outputs;
+      double bytes = 0;
       std::vector<bool> near_in, near_out;
-      for (std::size_t k = 0; k < p.problem.inputs.size(); ++k)
-        near_in.push_back(launches_[l].in[in + k].kind == Operand::kLocal);
-      for (std::size_t k = 0; k < p.problem.outputs.size(); ++k)
-        near_out.push_back(launches_[l].out[made + k].kind == Operand::kLocal);
-      in += p.problem.inputs.size(), made += p.problem.outputs.size();
-      info.predicted = seconds_of(*p.node->op, p.problem, near_in, near_out) / context().threads;
-      out.push_back(std::move(info));
+      for (const TensorDesc& d : inputs) {
+        if (!d.absent) bytes += static_cast<double>(ops::storage_bytes(d));
+        near_in.push_back(launch.in[in++].kind == Operand::kLocal);
+      }
+      for (std::size_t k = 0; k < outputs.size(); ++k) {
+        if (p.problem.wants(k)) bytes += static_cast<double>(ops::storage_bytes(outputs[k]));
+        near_out.push_back(launch.out[made++].kind == Operand::kLocal);
+      }
+      out.push_back(
+          {{"layer", p.node->name},
+           {"op", p.node->op->name()},
+           {"implementation", p.choice.name},
+           {"detail", p.prepared->detail()},
+           {"layout", outputs.empty() ? "" : ops::name_of(outputs[0].layout)},
+           {"fused", fused_text(*p.node)},
+           {"output", outputs.empty() ? "" : outputs[0].shape.text()},
+           {"launch", static_cast<std::int64_t>(l)},
+           {"section", std::int64_t{launch.section}},
+           {"segment", std::int64_t{launch.segment != nullptr}},
+           {"flops", p.node->op->cost(p.problem).flops},
+           {"bytes", bytes},
+           {"predicted", seconds_of(*p.node->op, p.problem, near_in, near_out) / context().threads}});
     }
   }
   return out;

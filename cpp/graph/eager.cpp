@@ -1,7 +1,7 @@
 #include "graph/eager.h"
 
-#include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "core/parallel.h"
 #include "ops/execute.h"
@@ -79,15 +79,12 @@ std::vector<Layout> layouts_named(const std::string& name) {
 struct Locks {
   std::vector<Lockable*> read, write;
   Locks(const ops::OpDef& op, const std::vector<Tensor>& inputs) {
-    const auto add = [](std::vector<Lockable*>& list, const Tensor& t) {
-      Lockable* const l = t.storage().get();
-      if (std::find(list.begin(), list.end(), l) == list.end()) list.push_back(l);
-    };
+    std::set<Lockable*> reads, writes;
     for (std::size_t i = 0; i < inputs.size(); ++i)
-      if (inputs[i].defined() && op.updates(static_cast<int>(i))) add(write, inputs[i]);
-    for (const Tensor& t : inputs)
-      if (t.defined() && std::find(write.begin(), write.end(), t.storage().get()) == write.end())
-        add(read, t);
+      if (inputs[i].defined())
+        (op.updates(static_cast<int>(i)) ? writes : reads).insert(inputs[i].storage().get());
+    for (Lockable* l : writes) reads.erase(l);
+    read.assign(reads.begin(), reads.end()), write.assign(writes.begin(), writes.end());
   }
 };
 
@@ -138,13 +135,7 @@ std::vector<Tensor> run_eager(const std::string& name, const std::vector<Tensor>
                               const ops::Attrs& attrs, const std::string& layout,
                               const std::string& implementation) {
   const ops::OpDef& op = ops::find_op(name);
-  try {
-    return run_checked(op, inputs, attrs, layout, implementation);
-  } catch (const ValueError& e) {
-    throw ValueError(str(name, ": ", e.what()));
-  } catch (const TypeError& e) {
-    throw TypeError(str(name, ": ", e.what()));
-  }
+  return in_the_name_of(name, [&] { return run_checked(op, inputs, attrs, layout, implementation); });
 }
 
 }  // namespace fastcnn::graph

@@ -51,7 +51,6 @@ void Graph::join_prefix(const ops::OpDef& op, std::vector<ValueId>& in) const {
   }
 }
 
-// The tensor's memory that v is or may be a view of, or null.
 const Storage* Graph::memory_of(ValueId v) const {
   while (value(v).source == Source::kNode) {
     const Node& n = nodes_[at(value(v).producer)];
@@ -59,6 +58,13 @@ const Storage* Graph::memory_of(ValueId v) const {
     v = n.in[0];
   }
   return value(v).source == Source::kTensor ? value(v).tensor.storage().get() : nullptr;
+}
+
+std::set<const Storage*> Graph::written() const {
+  std::set<const Storage*> memories;
+  for (const Node& n : nodes_)
+    for (const ValueId v : n.writes) memories.insert(value(v).tensor.storage().get());
+  return memories;
 }
 
 // A tensor's value once more, as one that carries a batch; other values as they are.
@@ -94,43 +100,52 @@ void Graph::note_effects(Node& n) {
   }
 }
 
+std::vector<TensorDesc> Graph::descs(const std::vector<ValueId>& values) const {
+  std::vector<TensorDesc> out;
+  out.reserve(values.size());
+  for (const ValueId v : values) out.push_back(v == kNoValue ? ops::absent_desc() : desc(v));
+  return out;
+}
+
+Node Graph::node_of(const ops::OpDef& op, const Attrs& attrs, const std::vector<ValueId>& in) {
+  Node n;
+  n.op = &op;
+  n.attrs = ops::checked(op.attributes(), attrs);
+  ops::Inferred inferred = op.infer(n.attrs, descs(in));
+  n.id = next_id_++;
+  n.facts = std::move(inferred.facts);
+  n.in = in;
+  for (const TensorDesc& d : inferred.outputs) n.out.push_back(new_value(d));
+  return n;
+}
+
 std::vector<ValueId> Graph::append(const ops::OpDef& op, std::vector<ValueId> in, const Attrs& attrs,
                                    const std::string& name, const std::string& implementation) {
   for (const ValueId v : in) check_id(v);
   const std::vector<ValueId> given = in;
   if (in.size() > 2) join_prefix(op, in);
-  std::vector<TensorDesc> descs;
-  for (const ValueId v : in) descs.push_back(v == kNoValue ? ops::absent_desc() : desc(v));
-  for (std::size_t i = 0; i < in.size(); ++i)
-    check(!descs[i].batched || op.batched_input(static_cast<int>(i)), "operand ", i,
-          " must be a parameter or a constant, got a value of shape ", descs[i].shape,
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (in[i] == kNoValue) continue;
+    check(!desc(in[i]).batched || op.batched_input(static_cast<int>(i)), "operand ", i,
+          " must be a parameter or a constant, got a value of shape ", desc(in[i]).shape,
           " that differs from image to image");
-  Node n;
-  n.id = new_id();
-  n.op = &op;
-  n.attrs = ops::checked(op.attributes(), attrs);
-  n.in = in;
+    check(value(in[i]).source == Source::kTensor || !op.updates(static_cast<int>(i)), "operand ", i,
+          " is updated: expected a tensor, got a value that is computed");
+  }
+  Node n = node_of(op, attrs, in);
   n.name = name;
   n.implementation = implementation;
   n.forward = differentiating_;
   n.gradient = differentiating_ != kNoNode;
   n.section = section_;
-  for (std::size_t i = 0; i < in.size(); ++i)
-    if (in[i] != kNoValue && op.updates(static_cast<int>(i))) {
-      check(value(in[i]).source == Source::kTensor, "operand ", i,
-            " is updated: expected a tensor, got a value that is computed");
-      n.writes.push_back(in[i]);
-    }
-  ops::Inferred inferred = op.infer(n.attrs, descs);
-  n.facts = std::move(inferred.facts);
   // A constant among images takes a layout as they do.
-  if (!inferred.outputs.empty() && inferred.outputs[0].batched)
-    for (std::size_t i = 0; i < in.size(); ++i)
-      if (in[i] != kNoValue && op.batched_input(static_cast<int>(i))) n.in[i] = as_batch(in[i]);
-  for (const TensorDesc& d : inferred.outputs) {
-    n.out.push_back(new_value(d));
-    value(n.out.back()).producer = static_cast<NodeId>(nodes_.size());
+  const bool images = !n.out.empty() && desc(n.out[0]).batched;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (in[i] == kNoValue) continue;
+    if (op.updates(static_cast<int>(i))) n.writes.push_back(in[i]);
+    if (images && op.batched_input(static_cast<int>(i))) n.in[i] = as_batch(in[i]);
   }
+  for (const ValueId v : n.out) value(v).producer = static_cast<NodeId>(nodes_.size());
   note_effects(n);
   if (op.joins_channels()) joined_[given] = n.out[0];
   nodes_.push_back(std::move(n));
@@ -141,14 +156,8 @@ std::vector<ValueId> Graph::record(const std::string& op, const std::vector<Valu
                                    const std::string& name, const std::string& label,
                                    const std::string& implementation) {
   const ops::OpDef& def = ops::find_op(op);
-  const std::string who = label.empty() ? op : label;
-  try {
-    return append(def, in, attrs, name, implementation);
-  } catch (const ValueError& e) {
-    throw ValueError(str(who, ": ", e.what()));
-  } catch (const TypeError& e) {
-    throw TypeError(str(who, ": ", e.what()));
-  }
+  return in_the_name_of(label.empty() ? op : label,
+                        [&] { return append(def, in, attrs, name, implementation); });
 }
 
 std::vector<ValueId> Graph::add(const std::string& op, const std::vector<ValueId>& in, const Attrs& attrs) {
@@ -159,16 +168,11 @@ std::vector<ValueId> Graph::add(const std::string& op, const std::vector<ValueId
 // The node's rule, with what it adds to `parts` (per value, the gradients that arrived).
 void Graph::differentiate(const Node& n, const std::vector<ValueId>& dy, const std::vector<bool>& needs,
                           std::vector<std::vector<ValueId>>& parts) {
-  const std::string who = str(n.op->name(), n.name.empty() ? "" : " '" + n.name + "'", ": ");
-  try {
-    const std::vector<ValueId> dx = n.op->backward(*this, {n.attrs, n.facts, n.in, n.out, needs}, dy);
-    for (std::size_t i = 0; i < n.in.size() && i < dx.size(); ++i)
-      if (needs[i] && dx[i] != kNoValue) parts[at(n.in[i])].push_back(dx[i]);
-  } catch (const ValueError& e) {
-    throw ValueError(who + e.what());
-  } catch (const TypeError& e) {
-    throw TypeError(who + e.what());
-  }
+  const std::string who = str(n.op->name(), n.name.empty() ? "" : " '" + n.name + "'");
+  const std::vector<ValueId> dx =
+      in_the_name_of(who, [&] { return n.op->backward(*this, {n.attrs, n.facts, n.in, n.out, needs}, dy); });
+  for (std::size_t i = 0; i < n.in.size() && i < dx.size(); ++i)
+    if (needs[i] && dx[i] != kNoValue) parts[at(n.in[i])].push_back(dx[i]);
 }
 
 std::vector<ValueId> Graph::backward(ValueId target, ValueId seed, const std::vector<ValueId>& wrt) {
@@ -242,12 +246,8 @@ ops::Problem problem_of(const Graph& g, const Node& n, const ops::Context& conte
   p.facts = n.facts;
   p.implementation = n.implementation;
   p.before = n.before, p.after = n.after;
-  p.inputs.reserve(n.in.size()), p.outputs.reserve(n.out.size());
-  for (const ValueId v : n.in) p.inputs.push_back(v == kNoValue ? ops::absent_desc() : g.desc(v));
-  for (const ValueId v : n.out) {
-    p.outputs.push_back(g.desc(v));
-    p.wanted.push_back(!read || (at(v) < read->size() && (*read)[at(v)]));
-  }
+  p.inputs = g.descs(n.in), p.outputs = g.descs(n.out);
+  for (const ValueId v : n.out) p.wanted.push_back(!read || (at(v) < read->size() && (*read)[at(v)]));
   return p;
 }
 

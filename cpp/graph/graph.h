@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -88,11 +89,17 @@ class Graph final : public ops::GradBuilder {
   const std::vector<Node>& nodes() const { return nodes_; }
   std::vector<Node>& nodes() { return nodes_; }
   ValueId new_value(const TensorDesc& desc);
+  std::vector<TensorDesc> descs(const std::vector<ValueId>& values) const;
+  // A call with new values for its results, not yet among the nodes.
+  Node node_of(const ops::OpDef& op, const Attrs& attrs, const std::vector<ValueId>& in);
   int new_id() { return next_id_++; }
   int id_count() const { return next_id_; }
   std::int64_t value_count() const { return static_cast<std::int64_t>(values_.size()); }
   std::int64_t input_count() const { return inputs_; }
   void check_id(ValueId v) const;
+  // The tensor's memory that v is or may be a view of, or null.
+  const Storage* memory_of(ValueId v) const;
+  std::set<const Storage*> written() const;  // memories that some node changes
 
  private:
   struct Touched {  // a memory that some node writes or reads
@@ -109,7 +116,6 @@ class Graph final : public ops::GradBuilder {
 
   std::vector<Value> values_;
   std::vector<Node> nodes_;
-  const Storage* memory_of(ValueId v) const;
   ValueId as_batch(ValueId v);
 
   std::map<const Storage*, Touched> touched_;

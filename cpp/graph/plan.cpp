@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/poison.h"
 #include "graph/plan_memory.h"
 #include "graph/segment.h"
 #include "ops/execute.h"
@@ -32,13 +33,19 @@ Plan::Plan(Graph graph, std::vector<ValueId> outputs, const std::string& layout,
     program_.graph.check_id(v);
     if (v == kNoValue) throw ValueError("a plan's output must be a value");
   }
-  prune(program_);
-  fold_affine(program_);
-  prune(program_);
-  place(program_, layout);
-  slice(program_);
-  repeat(program_);
-  fuse(program_);
+  bool laid_out = false;
+  const auto pass = [&](const char* name, auto&& run) {
+    run(program_);
+    if (poisons()) verify(program_, name, laid_out);
+  };
+  pass("prune", prune);
+  pass("fold", fold_affine);
+  pass("prune", prune);
+  laid_out = true;
+  pass("place", [&](Program& p) { place(p, layout); });
+  pass("slice", slice);
+  pass("repeat", repeat);
+  pass("fuse", fuse);
   plan_nodes();
   find_sections();
   find_roots();
@@ -46,7 +53,7 @@ Plan::Plan(Graph graph, std::vector<ValueId> outputs, const std::string& layout,
   const std::vector<std::int64_t> local_bytes = MemoryPlanner(*this, order).run();
   watch_prologue();
   build(order, local_bytes);
-  find_locks();
+  find_needs();
 }
 
 void Plan::plan_node(const Node& n, const std::vector<bool>& read) {
@@ -54,11 +61,8 @@ void Plan::plan_node(const Node& n, const std::vector<bool>& read) {
   p.problem = problem_of(graph(), n, context(), &read);
   p.view = n.alias;
   if (!n.alias) {
-    try {
-      p.choice = ops::choose(*n.op, p.problem);
-    } catch (const ValueError& e) {
-      throw ValueError(str(n.op->name(), " '", n.name, "': ", e.what()));
-    }
+    p.choice =
+        in_the_name_of(str(n.op->name(), " '", n.name, "'"), [&] { return ops::choose(*n.op, p.problem); });
     p.prepared = p.choice.impl->prepare(p.problem);
     p.view = p.prepared->is_view();
   }
@@ -87,19 +91,16 @@ void Plan::own_outputs() {
 }
 
 void Plan::find_sections() {
-  const auto count = at(graph().value_count());
-  written_.assign(count, false);
-  section_.assign(count, 0);
-  for (const Node& n : graph().nodes())
-    for (const ValueId v : n.writes) written_[at(v)] = true;
-  std::set<const Storage*> changing;
-  for (std::size_t v = 0; v < count; ++v)
-    if (written_[v]) changing.insert(graph().value(static_cast<ValueId>(v)).tensor.storage().get());
+  section_.assign(at(graph().value_count()), 0);
+  const std::set<const Storage*> written = graph().written();
   for (ValueId v = 0; v < graph().value_count(); ++v) {
     const Value& value = graph().value(v);
-    if (value.source == Source::kInput) section_[at(v)] = value.section;
+    if (value.source == Source::kInput) {
+      section_[at(v)] = value.section;
+      inputs_.push_back(v);
+    }
     if (value.source == Source::kTensor)
-      section_[at(v)] = changing.count(value.tensor.storage().get()) ? 0 : kPrologue;
+      section_[at(v)] = written.count(value.tensor.storage().get()) ? 0 : kPrologue;
   }
   for (PlannedNode& p : planned_) {
     const Node& n = *p.node;
@@ -224,27 +225,27 @@ bool Plan::stale(int section) const {
   return false;
 }
 
-void Plan::find_locks() {
+void Plan::find_needs() {
+  const auto storage_of = [&](ValueId v) { return graph().value(v).tensor.storage().get(); };
   for (int section = 0; section < sections(); ++section) {
-    std::set<const Storage*> read, write;
+    Section needs;
+    std::set<Lockable*> read, write;
     for (const Launch& l : launches_) {
       if (l.section != section && l.section != kPrologue) continue;
-      for (const Operand& o : l.in)
-        if (o.kind == Operand::kTensor)
-          read.insert(graph().value(static_cast<ValueId>(o.index)).tensor.storage().get());
+      for (const Operand& o : l.in) {
+        if (o.kind == Operand::kInput) needs.inputs.insert(o.index);
+        if (o.kind == Operand::kTensor) read.insert(storage_of(static_cast<ValueId>(o.index)));
+      }
+      for (const Operand& o : l.out)
+        if (o.kind == Operand::kOutput) needs.outputs.insert(o.index);
       for (std::size_t s = l.first_step; s < l.first_step + l.steps; ++s)
-        for (const ValueId v : planned_[at(order_[s])].node->writes)
-          write.insert(graph().value(v).tensor.storage().get());
+        for (const ValueId v : planned_[at(order_[s])].node->writes) write.insert(storage_of(v));
     }
-    Locks as_it_is;
-    for (const Storage* s : write) as_it_is.write.push_back(const_cast<Storage*>(s));
-    for (const Storage* s : read)
-      if (!write.count(s)) as_it_is.read.push_back(const_cast<Storage*>(s));
-    Locks renewing = as_it_is;
-    as_it_is.read.push_back(&kept_lock_);
-    renewing.write.push_back(&kept_lock_);
-    locks_.push_back(std::move(as_it_is));
-    renewing_.push_back(std::move(renewing));
+    for (Lockable* s : write) read.erase(s);
+    needs.as_it_is = needs.renewing = {{read.begin(), read.end()}, {write.begin(), write.end()}};
+    needs.as_it_is.read.push_back(&kept_lock_);
+    needs.renewing.write.push_back(&kept_lock_);
+    sections_.push_back(std::move(needs));
   }
 }
 

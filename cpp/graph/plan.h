@@ -10,23 +10,8 @@
 
 namespace fastcnn::graph {
 
-struct StepInfo {
-  std::string layer, op, implementation, detail, layout, fused;
-  std::string output;  // shape of output 0
-  int launch = 0, section = 0;
-  bool segment = false;
-  double flops = 0, bytes = 0;
-  double predicted = 0;  // seconds (passes/price.h)
-};
-
-struct BufferInfo {
-  std::string value;  // layer that makes it
-  std::string shape;
-  std::string layout;
-  std::string place;  // "arena", "thread" (inside a segment), "persistent" (from run to run)
-  std::int64_t bytes = 0, offset = 0;
-  int first = 0, last = 0;
-};
+// What describe() and profile() tell of a step or a buffer, by name.
+using Info = std::vector<std::pair<const char*, ops::AttrValue>>;
 
 // Where an operand is found when the plan runs.
 struct Operand {
@@ -71,9 +56,13 @@ class Plan {
   int sections() const { return program_.graph.sections(); }
   const ops::Context& context() const { return program_.context; }
 
-  std::vector<StepInfo> steps() const;
+  // layer op implementation detail layout fused output (its shape) launch section segment flops bytes, and
+  // predicted: seconds (passes/price.h).
+  std::vector<Info> steps() const;
   std::size_t step_count() const { return order_.size(); }
-  const std::vector<BufferInfo>& buffers() const { return buffers_; }
+  // layer (that makes it) shape layout place ("arena", "thread" inside a segment, "persistent" from run to
+  // run) bytes offset first last.
+  const std::vector<Info>& buffers() const { return buffers_; }
   std::int64_t arena_bytes() const { return arena_bytes_ + scratch_bytes_; }
   std::int64_t scratch_bytes() const { return scratch_bytes_; }
   std::int64_t kept_bytes() const { return kept_bytes_; }
@@ -91,19 +80,19 @@ class Plan {
   void build(const std::vector<LaunchOrder>& order, const std::vector<std::int64_t>& local_bytes);
   void add_step(Launch& launch, const PlannedNode& p, std::int64_t& packed_bytes);
   void watch_prologue();
-  void find_locks();
+  void find_needs();
   Operand operand(ValueId v) const;
   bool stale(int section) const;
 
   Program program_;
   std::vector<int> output_section_;
-  std::vector<bool> written_;         // per value: a tensor that a step changes
+  std::vector<ValueId> inputs_;       // by their index
   std::vector<int> section_;          // per value
   std::vector<PlannedNode> planned_;  // one per node
   std::vector<ValueId> root_;         // per value: whose memory it is in ...
   std::vector<std::int64_t> offset_;  // ... and at which byte
   std::vector<Operand> where_;        // per root
-  std::vector<BufferInfo> buffers_;
+  std::vector<Info> buffers_;
   std::vector<Launch> launches_;
   std::vector<int> order_;  // planned nodes in the order of their steps
   std::int64_t arena_bytes_ = 0, scratch_bytes_ = 0, kept_bytes_ = 0;
@@ -120,7 +109,11 @@ class Plan {
   struct Locks {
     std::vector<Lockable*> read, write;
   };
-  std::vector<Locks> locks_, renewing_;  // per section: as it is, and where something kept is made anew
+  struct Section {
+    std::set<std::int64_t> inputs, outputs;  // that the caller has to bind
+    Locks as_it_is, renewing;                // where nothing kept is made anew, and where it is
+  };
+  std::vector<Section> sections_;
 };
 
 }  // namespace fastcnn::graph

@@ -1,9 +1,6 @@
 #include "graph/plan_memory.h"
 
 #include <algorithm>
-#include <map>
-
-#include "graph/memory.h"
 
 namespace fastcnn::graph {
 namespace {
@@ -82,93 +79,77 @@ ValueId MemoryPlanner::reused(const PlannedNode& p, ValueId v) const {
   return all_of_it ? root : kNoValue;
 }
 
-std::int64_t MemoryPlanner::place_locals(int launch) {
-  std::vector<Buffer> local;
-  std::vector<ValueId> value;             // that each buffer was made for
-  std::map<ValueId, std::size_t> shares;  // the buffer each root lies in
+template <class F>
+void MemoryPlanner::each_new(int launch, F&& f) {
   for (std::size_t s = 0; s < order_[at(launch)].nodes.size(); ++s) {
     const PlannedNode& p = planned(launch, s);
     for (std::size_t k = 0; k < p.node->out.size(); ++k) {
       const ValueId v = p.node->out[k], root = plan_.root_[at(v)];
-      if (root == v && left_out(p, k)) continue;
-      if (plan_.where_[at(root)].kind != Operand::kNull || shares.count(root) || !stays_inside(root, launch))
-        continue;
-      Buffer b{slice_bytes(root, launch), static_cast<int>(s), static_cast<int>(s), -1};
-      for (const Use& u : uses_[at(root)]) b.last = std::max(b.last, u.step);
-      const auto old = shares.find(reused(p, v));
-      if (old != shares.end() && local[old->second].last == b.first && local[old->second].bytes == b.bytes) {
-        local[old->second].last = b.last;
-        shares[root] = old->second;
-        continue;
-      }
-      shares[root] = local.size();
-      local.push_back(b);
-      value.push_back(root);
+      const bool placed = plan_.where_[at(root)].kind != Operand::kNull;
+      if (!placed && !(root == v && left_out(p, k))) f(p, v, root, static_cast<int>(s));
     }
   }
-  const std::int64_t bytes = assign_offsets(local);
-  for (const auto& [root, buffer] : shares)
-    plan_.where_[at(root)] = {Operand::kLocal, 0, local[buffer].offset};
-  for (std::size_t i = 0; i < local.size(); ++i)
-    note(value[i], local[i].bytes, local[i].offset, local[i].first, local[i].last, "thread");
-  return bytes;
+}
+
+// The root has a buffer of `bytes` from launch (or step) `first` on; that of `from` if it is free by then.
+void Area::add(ValueId root, const Buffer& b, ValueId from) {
+  const auto old = of.find(from);
+  if (old != of.end() && buffers[old->second].last == b.first && buffers[old->second].bytes == b.bytes) {
+    buffers[old->second].last = b.last;
+    of[root] = old->second;
+    return;
+  }
+  of[root] = buffers.size();
+  buffers.push_back(b);
+  made_for.push_back(root);
+}
+
+std::int64_t MemoryPlanner::place_locals(int launch) {
+  Area local;
+  each_new(launch, [&](const PlannedNode& p, ValueId v, ValueId root, int step) {
+    if (local.of.count(root) || !stays_inside(root, launch)) return;
+    Buffer b{slice_bytes(root, launch), step, step, -1};
+    for (const Use& u : uses_[at(root)]) b.last = std::max(b.last, u.step);
+    local.add(root, b, reused(p, v));
+  });
+  return settle(local, Operand::kLocal, "thread");
 }
 
 void MemoryPlanner::place_arena() {
-  std::vector<Buffer> arena, kept;
-  std::vector<ValueId> arena_value, kept_value;
-  std::vector<int> shares(uses_.size(), -1);  // index in `arena` of the buffer that a root lies in
-  const auto last_use = [&](ValueId root) {
-    int last = 0;
-    for (const Use& u : uses_[at(root)]) last = std::max(last, u.launch);
-    return last;
-  };
-  for (std::size_t l = 0; l < order_.size(); ++l)
-    for (std::size_t s = 0; s < order_[l].nodes.size(); ++s) {
-      const PlannedNode& p = planned(static_cast<int>(l), s);
-      for (std::size_t k = 0; k < p.node->out.size(); ++k) {
-        const ValueId v = p.node->out[k], root = plan_.root_[at(v)];
-        if (plan_.where_[at(root)].kind != Operand::kNull || shares[at(root)] >= 0) continue;
-        if (root == v && left_out(p, k)) continue;
-        const std::int64_t bytes = ops::storage_bytes(plan_.graph().desc(root));
-        if (p.section == kPrologue) {
-          kept.push_back({bytes, 0, static_cast<int>(order_.size()), -1});
-          kept_value.push_back(root);
-          plan_.where_[at(root)].kind = Operand::kKept;
-          continue;
-        }
-        const int last = last_use(root);
-        const ValueId from = order_[l].segment ? kNoValue : reused(p, v);
-        const int b = from == kNoValue ? -1 : shares[at(from)];
-        if (b >= 0 && arena[at(b)].last == static_cast<int>(l) && arena[at(b)].bytes == bytes) {
-          arena[at(b)].last = last;
-          shares[at(root)] = b;
-          continue;
-        }
-        shares[at(root)] = static_cast<int>(arena.size());
-        arena.push_back({bytes, static_cast<int>(l), last, -1});
-        arena_value.push_back(root);
+  Area arena, kept;
+  for (int l = 0; l < static_cast<int>(order_.size()); ++l)
+    each_new(l, [&](const PlannedNode& p, ValueId v, ValueId root, int) {
+      if (arena.of.count(root) || kept.of.count(root)) return;
+      Buffer b{ops::storage_bytes(plan_.graph().desc(root)), l, 0, -1};
+      if (p.section == kPrologue) {
+        b.first = 0, b.last = static_cast<int>(order_.size());
+        kept.add(root, b, kNoValue);
+        return;
       }
-    }
-  plan_.arena_bytes_ = assign_offsets(arena);
-  plan_.kept_bytes_ = assign_offsets(kept);
-  for (std::size_t v = 0; v < shares.size(); ++v)
-    if (shares[v] >= 0) plan_.where_[v] = {Operand::kArena, 0, arena[at(shares[v])].offset};
-  for (std::size_t i = 0; i < arena.size(); ++i)
-    note(arena_value[i], arena[i].bytes, arena[i].offset, arena[i].first, arena[i].last, "arena");
-  for (std::size_t i = 0; i < kept.size(); ++i) {
-    plan_.where_[at(kept_value[i])].offset = kept[i].offset;
-    note(kept_value[i], kept[i].bytes, kept[i].offset, kept[i].first, kept[i].last, "persistent");
-  }
+      for (const Use& u : uses_[at(root)]) b.last = std::max(b.last, u.launch);
+      arena.add(root, b, order_[at(l)].segment ? kNoValue : reused(p, v));
+    });
+  plan_.arena_bytes_ = settle(arena, Operand::kArena, "arena");
+  plan_.kept_bytes_ = settle(kept, Operand::kKept, "persistent");
 }
 
-void MemoryPlanner::note(ValueId v, std::int64_t bytes, std::int64_t offset, int first, int last,
-                         const char* place) {
-  const Value& value = plan_.graph().value(v);
-  const NodeId producer = value.producer;
-  plan_.buffers_.push_back({producer == kNoNode ? "" : plan_.graph().nodes()[at(producer)].name,
-                            value.desc.shape.text(), ops::name_of(value.desc.layout), place, bytes, offset,
-                            first, last});
+std::int64_t MemoryPlanner::settle(Area& area, Operand::Kind kind, const char* place) {
+  const std::int64_t bytes = assign_offsets(area.buffers);
+  for (const auto& [root, i] : area.of) plan_.where_[at(root)] = {kind, 0, area.buffers[i].offset};
+  for (std::size_t i = 0; i < area.buffers.size(); ++i) {
+    const Buffer& b = area.buffers[i];
+    const Value& value = plan_.graph().value(area.made_for[i]);
+    const NodeId producer = value.producer;
+    plan_.buffers_.push_back({{"layer", producer == kNoNode ? "" : plan_.graph().nodes()[at(producer)].name},
+                              {"shape", value.desc.shape.text()},
+                              {"layout", ops::name_of(value.desc.layout)},
+                              {"place", place},
+                              {"bytes", b.bytes},
+                              {"offset", b.offset},
+                              {"first", std::int64_t{b.first}},
+                              {"last", std::int64_t{b.last}}});
+  }
+  return bytes;
 }
 
 }  // namespace fastcnn::graph

@@ -2,9 +2,20 @@
 // only inside a segment, in the memory that is kept from run to run, or outside.
 #pragma once
 
+#include <map>
+
+#include "graph/memory.h"
 #include "graph/plan.h"
 
 namespace fastcnn::graph {
+
+// The buffers of one memory.
+struct Area {
+  void add(ValueId root, const Buffer& b, ValueId from);
+  std::vector<Buffer> buffers;
+  std::vector<ValueId> made_for;      // the root that each was made for
+  std::map<ValueId, std::size_t> of;  // the buffer that a root lies in
+};
 
 class MemoryPlanner {
  public:
@@ -28,7 +39,10 @@ class MemoryPlanner {
   const PlannedNode& planned(int launch, std::size_t step) const {
     return plan_.planned_[at(order_[at(launch)].nodes[step])];
   }
-  void note(ValueId v, std::int64_t bytes, std::int64_t offset, int first, int last, const char* place);
+  // f(step's node, output, its root, step) for what a launch writes that has no place yet, and needs one.
+  template <class F>
+  void each_new(int launch, F&& f);
+  std::int64_t settle(Area& area, Operand::Kind kind, const char* place);
 
   Plan& plan_;
   const std::vector<LaunchOrder>& order_;

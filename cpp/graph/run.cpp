@@ -12,38 +12,34 @@ namespace fastcnn::graph {
 Run::Run(std::shared_ptr<Plan> plan)
     : plan_(std::move(plan)), input_(at(plan_->graph().input_count())), output_(at(plan_->output_count())) {}
 
-void Run::bind_input(int i, const Tensor& t) {
-  if (i < 0 || i >= static_cast<int>(input_.size())) throw ValueError(str("no input ", i));
-  for (ValueId v = 0; v < plan_->graph().value_count(); ++v) {
-    const Value& value = plan_->graph().value(v);
-    if (value.source != Source::kInput || value.input != i) continue;
-    if (t.shape() != value.desc.shape || t.dtype() != value.desc.dtype)
-      throw ValueError(str("input '", value.name, "': expected ", value.desc.shape, " ",
-                           name_of(value.desc.dtype), ", got ", t.shape(), " ", name_of(t.dtype())));
-  }
-  input_[at(i)] = t;
-}
+namespace {
 
-void Run::bind_output(int i, const Tensor& t) {
-  if (i < 0 || i >= static_cast<int>(output_.size())) throw ValueError(str("no output ", i));
-  const TensorDesc& d = plan_->output_desc(i);
+template <class... Who>
+void expect_like(const TensorDesc& d, const Tensor& t, const Who&... who) {
   if (t.shape() != d.shape || t.dtype() != d.dtype)
-    throw ValueError(str("output ", i, ": expected ", d.shape, " ", name_of(d.dtype), ", got ", t.shape(),
-                         " ", name_of(t.dtype())));
-  output_[at(i)] = t;
-  poison(t.data(), t.bytes());
+    throw ValueError(str(who..., ": expected ", d.shape, " ", name_of(d.dtype), ", got ", t.shape(), " ",
+                         name_of(t.dtype())));
 }
 
-void Run::check_bound(int section) const {
-  for (const Launch& l : plan_->launches_) {
-    if (l.section != section) continue;
-    for (const Operand& o : l.in)
-      if (o.kind == Operand::kInput && !input_[at(o.index)].defined())
-        throw ValueError(str("plan: input ", o.index, " is not bound"));
-    for (const Operand& o : l.out)
-      if (o.kind == Operand::kOutput && !output_[at(o.index)].defined())
-        throw ValueError(str("plan: output ", o.index, " is not bound"));
+}  // namespace
+
+void Run::bind(int section, const Bindings& inputs, const Bindings& outputs) {
+  for (const auto& [i, t] : inputs) {
+    if (i < 0 || i >= static_cast<int>(input_.size())) throw ValueError(str("no input ", i));
+    const Value& value = plan_->graph().value(plan_->inputs_[at(i)]);
+    expect_like(value.desc, t, "input '", value.name, "'");
+    input_[at(i)] = t;
   }
+  for (const auto& [i, t] : outputs) {
+    if (i < 0 || i >= static_cast<int>(output_.size())) throw ValueError(str("no output ", i));
+    expect_like(plan_->output_desc(i), t, "output ", i);
+    output_[at(i)] = t;
+    poison(t.data(), t.bytes());
+  }
+  for (const std::int64_t i : plan_->sections_[at(section)].inputs)
+    if (!input_[at(i)].defined()) throw ValueError(str("plan: input ", i, " is not bound"));
+  for (const std::int64_t i : plan_->sections_[at(section)].outputs)
+    if (!output_[at(i)].defined()) throw ValueError(str("plan: output ", i, " is not bound"));
 }
 
 std::byte* Run::address(const Operand& o) const {
@@ -53,7 +49,7 @@ std::byte* Run::address(const Operand& o) const {
     case Operand::kLocal:  // the segment knows
       return nullptr;
     case Operand::kArena:
-      return arena_.data() + o.offset;
+      return arena_->data() + o.offset;
     case Operand::kInput:
       return from(input_[at(o.index)].data());
     case Operand::kOutput:
@@ -72,16 +68,22 @@ void Run::resolve(const Launch& l) {
   for (std::size_t k = 0; k < l.out.size(); ++k) out_[k] = address(l.out[k]);
 }
 
-void Run::launch(const Launch& l, std::vector<double>* seconds) {
+void Run::pack(const Launch& l) {
   resolve(l);
-  std::byte* const packed = address(l.packed);
+  ops::pack(*l.op, in_.data(), address(l.packed));
+}
+
+void Run::launch(const Launch& l, std::vector<double>* seconds) {
+  if (l.packed.kind == Operand::kArena)
+    pack(l);
+  else
+    resolve(l);
   const int threads = plan_->context().threads;
-  if (l.packed.kind == Operand::kArena) ops::pack(*l.op, in_.data(), packed);
-  ops::RunArgs args{in_.data(), out_.data(), packed, nullptr};
+  ops::RunArgs args{in_.data(), out_.data(), address(l.packed), nullptr};
   std::vector<double> parts(seconds && l.segment ? l.steps * at(threads) : 0, 0.0);
   if (!parts.empty()) args.seconds = parts.data();
   const auto start = std::chrono::steady_clock::now();
-  ops::execute(*l.op, args, arena_.data() + l.scratch, threads);
+  ops::execute(*l.op, args, arena_->data() + l.scratch, threads);
   if (!seconds) return;
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
   if (parts.empty()) {
@@ -102,25 +104,16 @@ void Run::renew(int section) {
   if (!p.prologue_.storages().empty() && p.prologue_.stale()) {
     for (const Launch& l : p.launches_) {
       if (l.section != kPrologue) continue;
-      if (l.packed.kind == Operand::kKept) {
-        resolve(l);
-        ops::pack(*l.op, in_.data(), address(l.packed));
-      }
+      if (l.packed.kind == Operand::kKept) pack(l);
       launch(l, nullptr);
     }
     p.prologue_.note();
   }
   for (Plan::Kept& k : p.packs_) {
     if (k.launch->section != section || !k.watch.stale()) continue;
-    resolve(*k.launch);
-    ops::pack(*k.launch->op, in_.data(), address(k.launch->packed));
+    pack(*k.launch);
     k.watch.note();
   }
-}
-
-void Run::touch_written(int section) const {
-  for (const Lockable* l : plan_->locks_[at(section)].write)
-    const_cast<Storage*>(static_cast<const Storage*>(l))->touch();
 }
 
 void Run::section(int section, const Bindings& inputs, const Bindings& outputs,
@@ -136,14 +129,13 @@ void Run::section(int section, const Bindings& inputs, const Bindings& outputs,
         for (Tensor& t : *list) t = Tensor();
     }
   } unbind_at_end{this};
-  for (const auto& [i, t] : inputs) bind_input(i, t);
-  for (const auto& [i, t] : outputs) bind_output(i, t);
-  check_bound(section);
+  bind(section, inputs, outputs);
   const ThreadScope scope(p.context().threads);
-  if (!arena_.data()) arena_ = ArenaLoan(at(p.arena_bytes()) + kAlignment);
+  if (!arena_) arena_ = borrow_arena(at(p.arena_bytes()) + kAlignment);
   if (seconds) seconds->assign(p.step_count(), 0.0);
   for (bool renews = false;; renews = true) {
-    const Plan::Locks& locks = (renews ? p.renewing_ : p.locks_)[at(section)];
+    const Plan::Section& needs = p.sections_[at(section)];
+    const Plan::Locks& locks = renews ? needs.renewing : needs.as_it_is;
     const Access access(locks.read, locks.write);
     if (!renews && p.stale(section)) continue;
     parallel_session([&] {
@@ -151,10 +143,10 @@ void Run::section(int section, const Bindings& inputs, const Bindings& outputs,
       for (const Launch& l : p.launches_)
         if (l.section == section) launch(l, seconds);
     });
-    touch_written(section);
+    for (Lockable* l : needs.as_it_is.write) static_cast<Storage*>(l)->touch();
     break;
   }
-  if (++next_ == p.sections()) arena_ = ArenaLoan();
+  if (++next_ == p.sections()) arena_.reset();
 }
 
 }  // namespace fastcnn::graph

@@ -26,14 +26,12 @@ class Run {
   const Plan& plan() const { return *plan_; }
 
  private:
-  void bind_input(int i, const Tensor& t);
-  void bind_output(int i, const Tensor& t);
-  void check_bound(int section) const;
+  void bind(int section, const Bindings& inputs, const Bindings& outputs);
   std::byte* address(const Operand& o) const;
   void resolve(const Launch& l);
+  void pack(const Launch& l);
   void renew(int section);
   void launch(const Launch& l, std::vector<double>* seconds);
-  void touch_written(int section) const;
 
   std::shared_ptr<Plan> plan_;
   int next_ = 0;

@@ -4,11 +4,8 @@
 #include <chrono>
 
 namespace fastcnn::graph {
-namespace {
 
 using ops::align64;
-
-}  // namespace
 
 Segment::Segment(std::vector<Step> steps, std::size_t local_bytes) : steps_(std::move(steps)) {
   std::size_t at = align64(local_bytes), pointers = 0, in = 0, out = 0;

@@ -203,6 +203,26 @@ def test_the_same_memory_under_two_names(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", EVERY_LAYOUT)
+@pytest.mark.parametrize("first", ["reader", "update"])
+def test_images_that_are_updated(first: str, layout: str) -> None:
+    """A tensor that stands among images takes their layout anew for each reader, in its place among the updates."""
+    x, w = normal(5, 4, 6, 5), normal(5, 4, 6, 5, seed=1)
+    g = _core.Graph()
+    image, weight = g.input(x.shape), g.tensor(_core.Tensor(w))
+    gradient, hyper = g.tensor(_core.Tensor(np.full_like(w, 0.5))), g.tensor(_core.Tensor(HYPER))
+    outputs = []
+    for turn in range(6):
+        if (turn % 2 == 0) == (first == "update"):
+            g.record("sgd", [weight, gradient, None, hyper], {})
+        else:
+            outputs += g.record("tanh", g.record("add", [image, weight], {}), {})
+    got = make_plan(g, outputs, layout).run({0: x})
+    for k in range(3):
+        want = np.tanh(x + w - np.float32(0.5) * (k + (first == "update")))
+        near(got[k], want, f"reader {k}")
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
 @pytest.mark.parametrize("place", ["before both", "between", "after both"])
 @pytest.mark.parametrize("name", ["w", "b", "mean", "var", "gamma", "beta"])
 @pytest.mark.parametrize("gradient", ["at hand", "computed"])

@@ -11,9 +11,9 @@ namespace {
 using ops::PostKind;
 using ops::PostOp;
 
-class Fuser {
+class Fuser : Pass {
  public:
-  explicit Fuser(Program& p) : p_(p), g_(p.graph), readers_(readers_of(p)) {
+  explicit Fuser(Program& p) : Pass(p) {
     p_.stands_for.assign(at(g_.id_count()), -1);
     position_.assign(at(g_.id_count()), kNoNode);
     followers_.resize(at(g_.id_count()));
@@ -21,7 +21,6 @@ class Fuser {
       const Node& n = g_.nodes()[i];
       position_[at(n.id)] = static_cast<NodeId>(i);
       for (const int before : n.effects) followers_[at(before)].push_back(n.id);
-      for (const ValueId v : n.out) g_.value(v).producer = static_cast<NodeId>(i);
     }
   }
 
@@ -34,13 +33,9 @@ class Fuser {
   }
 
  private:
-  Node& node(NodeId i) { return g_.nodes()[at(i)]; }
   const std::vector<NodeId>& readers(ValueId v) const { return readers_.of[at(v)]; }
   bool alone(ValueId v) const { return readers(v).size() == 1 && !p_.is_output(v); }
 
-  const ops::Impl* taker(const Node& n) const {
-    return ops::taker(*n.op, problem_of(g_, n, p_.context, &readers_.read));
-  }
   // Somebody takes the fused step, and nobody better would have taken it without the post-op: a pool is worth
   // less than Winograd.
   bool feasible(const Node& fused, const Node& alone) const {
@@ -191,9 +186,6 @@ class Fuser {
     node(place) = std::move(fused);
   }
 
-  Program& p_;
-  Graph& g_;
-  Readers readers_;
   std::vector<NodeId> position_;             // by id
   std::vector<std::vector<int>> followers_;  // by id: who must come after it for an effect's sake
 };

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <set>
 
 #include "graph/passes/min_cut.h"
 #include "graph/passes/passes.h"
@@ -16,9 +15,9 @@ namespace {
 constexpr double kRefused = std::numeric_limits<double>::infinity();
 constexpr Layout kLayouts[] = {Layout::kNHWC, Layout::kInterleaved};
 
-class Placer {
+class Placer : Pass {
  public:
-  explicit Placer(Program& p) : p_(p), g_(p.graph), readers_(readers_of(p)) {
+  explicit Placer(Program& p) : Pass(p) {
     const auto& nodes = g_.nodes();
     for (std::size_t i = 0; i < nodes.size(); ++i)
       vertex_.push_back(nodes[i].forward == kNoNode ? vertices_++ : vertex_[at(nodes[i].forward)]);
@@ -115,7 +114,7 @@ class Placer {
   // v is moved once for all readers that differ from its producer.
   void price_moves(ValueId v, MinCut& cut) {
     const NodeId from = g_.value(v).producer;
-    if (from == kNoNode || g_.nodes()[at(from)].dead || !ops::takes_layout(g_.desc(v))) return;
+    if (from == kNoNode || node(from).dead || !ops::takes_layout(g_.desc(v))) return;
     std::vector<int> others;
     for (const NodeId r : readers_.of[at(v)])
       if (vertex_[at(r)] != vertex_[at(from)]) others.push_back(vertex_[at(r)]);
@@ -130,9 +129,6 @@ class Placer {
     }
   }
 
-  Program& p_;
-  Graph& g_;
-  Readers readers_;
   std::vector<int> vertex_;  // by position
   int vertices_ = 0;
   std::vector<int> segment_;
@@ -142,15 +138,10 @@ class Placer {
 
 Node conversion(Program& p, ValueId from, Layout to, const Node& beside, bool copy) {
   Graph& g = p.graph;
-  TensorDesc d = g.desc(from);
+  TensorDesc d = ops::placed(g.desc(from), to, p.context.kernels->width);
   d.pitch = 0;
-  Node n;
-  n.id = g.new_id();
-  n.op = &ops::find_op("convert");
-  n.attrs = ops::checked(n.op->attributes(), {{"copy", std::int64_t{copy}}});
-  n.facts = n.op->infer(n.attrs, {d}).facts;
-  n.in = {from};
-  n.out = {g.new_value(ops::placed(d, to, p.context.kernels->width))};
+  Node n = g.node_of(ops::find_op("convert"), {{"copy", std::int64_t{copy}}}, {from});
+  g.value(n.out[0]).desc = d;
   n.name = beside.name;
   n.layout = beside.layout;
   n.section = beside.section;
@@ -162,9 +153,7 @@ namespace {
 // A view would show what is written later: views of tensors that the plan writes are of copies.
 void copy_changing(Program& p) {
   Graph& g = p.graph;
-  std::set<const Storage*> written;
-  for (const Node& n : g.nodes())
-    for (const ValueId v : n.writes) written.insert(g.value(v).tensor.storage().get());
+  const std::set<const Storage*> written = g.written();
   if (written.empty()) return;
   std::vector<std::pair<std::size_t, Node>> copies;
   for (std::size_t i = 0; i < g.nodes().size(); ++i) {
@@ -202,9 +191,7 @@ void insert_before(Program& p, std::vector<std::pair<std::size_t, Node>> made) {
   for (Node& n : all)
     if (n.forward != kNoNode) n.forward = moved[at(n.forward)];
   nodes = std::move(all);
-  for (std::size_t i = 0; i < nodes.size(); ++i)
-    if (!nodes[i].dead)
-      for (const ValueId v : nodes[i].out) p.graph.value(v).producer = static_cast<NodeId>(i);
+  p.renew_producers();
 }
 
 void place(Program& p, const std::string& layout) {
@@ -212,6 +199,7 @@ void place(Program& p, const std::string& layout) {
   Placer(p).choose(layout);
   Graph& g = p.graph;
   std::vector<Node> originals, nodes;
+  const std::set<const Storage*> written = g.written();
   originals.swap(g.nodes());
   std::map<std::pair<ValueId, Layout>, ValueId> made;  // conversions so far
   std::vector<int> read_last(at(g.value_count()), 0);  // the last section that reads a value
@@ -229,9 +217,11 @@ void place(Program& p, const std::string& layout) {
     const TensorDesc wanted = ops::placed(g.desc(v), want, p.context.kernels->width);
     if (g.desc(v).layout == wanted.layout && !copy) return v;
     ValueId& have = made.try_emplace({v, wanted.layout}, kNoValue).first->second;
-    if (have == kNoValue) {
+    const bool changes = written.count(g.value(v).tensor.storage().get()) > 0;
+    if (have == kNoValue || changes) {  // then every reader's is of its own place among the writers
       nodes.push_back(conversion(p, v, wanted.layout, n, copy));
       if (copy) nodes.back().section = section;
+      if (changes) nodes.back().effects = n.effects;
       have = nodes.back().out[0];
     }
     return have;

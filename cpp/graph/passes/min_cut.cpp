@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "graph/graph.h"
+
 namespace fastcnn::graph {
 namespace {
 
@@ -12,7 +14,7 @@ constexpr double kNothing = 1e-15;
 
 }  // namespace
 
-MinCut::MinCut(int vertices) : vertices_(vertices), out_(static_cast<std::size_t>(vertices) + 2) {}
+MinCut::MinCut(int vertices) : vertices_(vertices), out_(at(vertices) + 2) {}
 
 int MinCut::add_vertex() {
   out_.emplace_back();
@@ -20,9 +22,9 @@ int MinCut::add_vertex() {
 }
 
 void MinCut::link(int from, int to, double room) {
-  out_[static_cast<std::size_t>(from)].push_back(static_cast<int>(edges_.size()));
+  out_[at(from)].push_back(static_cast<int>(edges_.size()));
   edges_.push_back({to, std::min(room, kForbidden)});
-  out_[static_cast<std::size_t>(to)].push_back(static_cast<int>(edges_.size()));
+  out_[at(to)].push_back(static_cast<int>(edges_.size()));
   edges_.push_back({from, 0});
 }
 
@@ -38,10 +40,10 @@ bool MinCut::levels() {
   std::vector<int> queue = {kSource};
   level_[kSource] = 0;
   for (std::size_t i = 0; i < queue.size(); ++i)
-    for (const int e : out_[static_cast<std::size_t>(queue[i])]) {
-      const Edge& edge = edges_[static_cast<std::size_t>(e)];
-      if (edge.room <= kNothing || level_[static_cast<std::size_t>(edge.to)] >= 0) continue;
-      level_[static_cast<std::size_t>(edge.to)] = level_[static_cast<std::size_t>(queue[i])] + 1;
+    for (const int e : out_[at(queue[i])]) {
+      const Edge& edge = edges_[at(e)];
+      if (edge.room <= kNothing || level_[at(edge.to)] >= 0) continue;
+      level_[at(edge.to)] = level_[at(queue[i])] + 1;
       queue.push_back(edge.to);
     }
   return level_[kSink] >= 0;
@@ -49,17 +51,15 @@ bool MinCut::levels() {
 
 double MinCut::push(int v, double most) {
   if (v == kSink) return most;
-  const auto& out = out_[static_cast<std::size_t>(v)];
-  for (int& i = next_[static_cast<std::size_t>(v)]; i < static_cast<int>(out.size()); ++i) {
-    const int e = out[static_cast<std::size_t>(i)];
-    Edge& edge = edges_[static_cast<std::size_t>(e)];
-    if (edge.room <= kNothing ||
-        level_[static_cast<std::size_t>(edge.to)] != level_[static_cast<std::size_t>(v)] + 1)
-      continue;
+  const auto& out = out_[at(v)];
+  for (int& i = next_[at(v)]; i < static_cast<int>(out.size()); ++i) {
+    const int e = out[at(i)];
+    Edge& edge = edges_[at(e)];
+    if (edge.room <= kNothing || level_[at(edge.to)] != level_[at(v)] + 1) continue;
     const double sent = push(edge.to, std::min(most, edge.room));
     if (sent <= kNothing) continue;
     edge.room -= sent;
-    edges_[static_cast<std::size_t>(e ^ 1)].room += sent;
+    edges_[at(e ^ 1)].room += sent;
     return sent;
   }
   return 0;
@@ -71,9 +71,8 @@ std::vector<bool> MinCut::solve() {
     while (push(kSource, std::numeric_limits<double>::infinity()) > kNothing) {
     }
   }
-  std::vector<bool> one(static_cast<std::size_t>(vertices_));
-  for (int v = 0; v < vertices_; ++v)
-    one[static_cast<std::size_t>(v)] = level_[static_cast<std::size_t>(v) + 2] < 0;
+  std::vector<bool> one(at(vertices_));
+  for (int v = 0; v < vertices_; ++v) one[at(v)] = level_[at(v) + 2] < 0;
   return one;
 }
 

@@ -22,6 +22,7 @@ struct Program {
   bool is_output(ValueId v) const;
   // Drops dead nodes and renews every value's producer.
   void tidy();
+  void renew_producers();
 };
 
 struct Readers {
@@ -45,8 +46,26 @@ void repeat(Program& p);
 // Lets ops do their neighbours' work as post-ops where an implementation takes the fused step.
 void fuse(Program& p);
 
+// Throws std::logic_error, naming the pass and the node, where the program is not as every pass must leave
+// it. laid_out: layouts are decided, and with them who takes each node.
+void verify(const Program& p, const char* pass, bool laid_out);
+
 // Inserts each node before the one at its position.
 void insert_before(Program& p, std::vector<std::pair<std::size_t, Node>> made);
+// What the passes that walk the nodes have at hand.
+struct Pass {
+  explicit Pass(Program& p) : p_(p), g_(p.graph), readers_(readers_of(p)) {}
+  Node& node(NodeId i) { return g_.nodes()[at(i)]; }
+  const Node& node(NodeId i) const { return g_.nodes()[at(i)]; }
+  const ops::Impl* taker(const Node& n) const {
+    return ops::taker(*n.op, problem_of(g_, n, p_.context, &readers_.read));
+  }
+
+  Program& p_;
+  Graph& g_;
+  Readers readers_;
+  std::vector<std::pair<std::size_t, Node>> made_;  // for insert_before
+};
 // A copy or conversion of `from` into layout `to`.
 Node conversion(Program& p, ValueId from, Layout to, const Node& beside, bool copy);
 

@@ -1,6 +1,5 @@
 // Who reads what, dead nodes, and batch norm folded into weights.
 #include <algorithm>
-#include <set>
 
 #include "graph/passes/passes.h"
 
@@ -13,8 +12,13 @@ bool Program::is_output(ValueId v) const {
 void Program::tidy() {
   auto& nodes = graph.nodes();
   nodes.erase(std::remove_if(nodes.begin(), nodes.end(), [](const Node& n) { return n.dead; }), nodes.end());
-  for (std::size_t i = 0; i < nodes.size(); ++i)
-    for (const ValueId v : nodes[i].out) graph.value(v).producer = static_cast<NodeId>(i);
+  renew_producers();
+}
+
+void Program::renew_producers() {
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i)
+    if (!graph.nodes()[i].dead)
+      for (const ValueId v : graph.nodes()[i].out) graph.value(v).producer = static_cast<NodeId>(i);
 }
 
 Readers readers_of(const Program& p) {
@@ -55,20 +59,13 @@ ValueId operand(const Node& n, int i) { return i >= 0 && at(i) < n.in.size() ? n
 // The fold of `affine` into `base`, whose weight and bias it replaces.
 Node fold_of(Graph& g, Node& base, const ops::FoldSite& site, const Node& affine,
              const ops::ChannelAffine& a) {
-  Node fold;
-  fold.id = g.new_id();
-  fold.op = &ops::find_op("fold_channel_affine");
-  fold.attrs = ops::checked(fold.op->attributes(), {{"eps", a.eps}, {"axis", std::int64_t{site.axis}}});
-  fold.name = affine.name;
   if (base.in.size() <= at(site.bias)) base.in.resize(at(site.bias) + 1, kNoValue);
   ValueId &weight = base.in[at(site.weight)], &bias = base.in[at(site.bias)];
-  fold.in = {weight, bias};
-  for (const int i : {a.mean, a.var, a.gamma, a.beta}) fold.in.push_back(operand(affine, i));
-  std::vector<TensorDesc> descs;
-  for (const ValueId v : fold.in) descs.push_back(v == kNoValue ? ops::absent_desc() : g.desc(v));
-  ops::Inferred inferred = fold.op->infer(fold.attrs, descs);
-  fold.facts = std::move(inferred.facts);
-  for (const TensorDesc& d : inferred.outputs) fold.out.push_back(g.new_value(d));
+  std::vector<ValueId> in = {weight, bias};
+  for (const int i : {a.mean, a.var, a.gamma, a.beta}) in.push_back(operand(affine, i));
+  Node fold =
+      g.node_of(ops::find_op("fold_channel_affine"), {{"eps", a.eps}, {"axis", std::int64_t{site.axis}}}, in);
+  fold.name = affine.name;
   weight = fold.out[0], bias = fold.out[1];
   return fold;
 }
@@ -78,10 +75,8 @@ Node fold_of(Graph& g, Node& base, const ops::FoldSite& site, const Node& affine
 void fold_affine(Program& p) {
   Graph& g = p.graph;
   const Readers readers = readers_of(p);
-  std::vector<Node> folds;
-  std::set<const Storage*> written;
-  for (const Node& n : g.nodes())
-    for (const ValueId v : n.writes) written.insert(g.value(v).tensor.storage().get());
+  std::vector<std::pair<std::size_t, Node>> folds;  // all computed before everything else
+  const std::set<const Storage*> written = g.written();
   const auto constant = [&](const Node& n, int i) {
     const ValueId v = operand(n, i);
     return v == kNoValue ||
@@ -103,19 +98,11 @@ void fold_affine(Program& p) {
     if (site.weight < 0 || base.section != affine.section || operand(base, site.weight) == kNoValue ||
         !constant(base, site.weight) || !constant(base, site.bias))
       continue;
-    folds.push_back(fold_of(g, base, site, affine, a));
+    folds.emplace_back(0, fold_of(g, base, site, affine, a));
     base.out[0] = affine.out[0];
     affine.dead = true;
   }
-  if (folds.empty()) return;
-  // The folded weights are computed before everything else.
-  std::vector<Node>& nodes = g.nodes();
-  for (Node& n : nodes)
-    if (n.forward != kNoNode) n.forward += static_cast<NodeId>(folds.size());
-  nodes.insert(nodes.begin(), folds.begin(), folds.end());
-  for (std::size_t i = 0; i < nodes.size(); ++i)
-    if (!nodes[i].dead)
-      for (const ValueId v : nodes[i].out) g.value(v).producer = static_cast<NodeId>(i);
+  insert_before(p, std::move(folds));
 }
 
 }  // namespace fastcnn::graph

@@ -8,9 +8,9 @@
 namespace fastcnn::graph {
 namespace {
 
-class Repeater {
+class Repeater : Pass {
  public:
-  explicit Repeater(Program& p) : p_(p), g_(p.graph), readers_(readers_of(p)) {}
+  using Pass::Pass;
 
   void run() {
     const std::size_t count = g_.nodes().size();
@@ -19,7 +19,7 @@ class Repeater {
       if (!n.dead && !n.gradient && n.op->cheap_to_repeat() && g_.value(n.in[0]).slice_of != kNoValue)
         repeat(i);
     }
-    insert_before(p_, std::move(copies_));
+    insert_before(p_, std::move(made_));
   }
 
  private:
@@ -28,7 +28,7 @@ class Repeater {
     std::vector<std::size_t> chain = {i};
     ValueId kept = g_.nodes()[i].out[0];
     for (const NodeId r : readers_.of[at(kept)]) {
-      const Node& f = g_.nodes()[at(r)];
+      const Node& f = node(r);
       if (f.gradient || f.op->as_post(f.facts.get()).kind != ops::PostKind::kFunction) continue;
       if (gradient_readers(kept).empty()) chain.push_back(at(r)), kept = f.out[0];
       break;
@@ -40,16 +40,16 @@ class Repeater {
     ValueId again = kNoValue;
     for (const std::size_t k : chain) again = copy(k, again, later.front());
     for (const NodeId r : later)
-      for (ValueId& v : g_.nodes()[at(r)].in)
+      for (ValueId& v : node(r).in)
         if (v == kept) v = again;
   }
 
   // Computed before position `before`, the node would still read what it reads now: nobody writes that until
   // then, and the caller of a later section has had no chance to.
   bool reads_the_same(const Node& n, NodeId before) const {
-    if (n.section != g_.nodes()[at(before)].section) return false;
+    if (n.section != node(before).section) return false;
     for (NodeId i = 0; i < before; ++i)
-      if (writes_what(g_.nodes()[at(i)], n)) return false;
+      if (writes_what(node(i), n)) return false;
     return true;
   }
 
@@ -64,7 +64,7 @@ class Repeater {
   std::vector<NodeId> gradient_readers(ValueId v) const {
     std::vector<NodeId> out;
     for (const NodeId r : readers_.of[at(v)])
-      if (g_.nodes()[at(r)].gradient) out.push_back(r);
+      if (node(r).gradient) out.push_back(r);
     return out;
   }
 
@@ -72,26 +72,21 @@ class Repeater {
   ValueId copy(std::size_t k, ValueId x, NodeId before) {
     Node again = g_.nodes()[k];
     again.id = g_.new_id();
-    again.section = g_.nodes()[at(before)].section;
+    again.section = node(before).section;
     again.gradient = true;
     if (x != kNoValue) again.in[0] = x;
     for (ValueId& v : again.out) v = g_.new_value(g_.desc(v));
     // Not before the gradient that needs it is there: early is as good as kept.
     NodeId latest = kNoNode;
-    for (const ValueId v : g_.nodes()[at(before)].in)
+    for (const ValueId v : node(before).in)
       if (v != kNoValue) latest = std::max(latest, g_.value(v).producer);
-    if (latest != kNoNode) again.effects.push_back(g_.nodes()[at(latest)].id);
+    if (latest != kNoNode) again.effects.push_back(node(latest).id);
     for (Node& n : g_.nodes())  // who changes what it reads waits for it
       if (writes_what(n, again)) n.effects.push_back(again.id);
     const ValueId out = again.out[0];
-    copies_.emplace_back(at(before), std::move(again));
+    made_.emplace_back(at(before), std::move(again));
     return out;
   }
-
-  Program& p_;
-  Graph& g_;
-  Readers readers_;
-  std::vector<std::pair<std::size_t, Node>> copies_;  // before the node at this position
 };
 
 }  // namespace

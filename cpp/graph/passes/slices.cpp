@@ -8,9 +8,9 @@
 namespace fastcnn::graph {
 namespace {
 
-class Slicer {
+class Slicer : Pass {
  public:
-  explicit Slicer(Program& p) : p_(p), g_(p.graph), readers_(readers_of(p)) {}
+  using Pass::Pass;
 
   void run() {
     // Last first: what a join makes has its place before its parts get theirs.
@@ -21,12 +21,11 @@ class Slicer {
       const std::int64_t first = n.op->first_channel(n.facts.get());
       if (first >= 0) cut(i, first);
     }
-    insert_before(p_, std::move(copies_));
+    insert_before(p_, std::move(made_));
   }
 
  private:
-  ops::Problem problem(const Node& n) const { return problem_of(g_, n, p_.context, &readers_.read); }
-  bool taken(const Node& n) const { return n.alias || ops::taker(*n.op, problem(n)) != nullptr; }
+  bool taken(const Node& n) const { return n.alias || taker(n); }
 
   // Puts v at channel `first` of what `whole` is, if everybody who writes or reads it takes that.
   bool put(ValueId v, ValueId whole, std::int64_t first) {
@@ -37,8 +36,8 @@ class Slicer {
     const TensorDesc before = value.desc;
     value.desc.pitch = pitch_of(whole);
     value.slice_of = whole, value.first_channel = first;
-    bool fits = taken(g_.nodes()[at(value.producer)]);
-    for (const NodeId r : readers_.of[at(v)]) fits = fits && taken(g_.nodes()[at(r)]);
+    bool fits = taken(node(value.producer));
+    for (const NodeId r : readers_.of[at(v)]) fits = fits && taken(node(r));
     if (!fits) value.desc = before, value.slice_of = kNoValue, value.first_channel = 0;
     return fits;
   }
@@ -79,7 +78,7 @@ class Slicer {
     made.desc.pitch = pitch_of(whole);
     made.slice_of = whole, made.first_channel = first;
     g_.nodes()[i].in[k] = copy.out[0];
-    copies_.emplace_back(i, std::move(copy));
+    made_.emplace_back(i, std::move(copy));
   }
 
   // What is cut from a value's channels is a view of them.
@@ -93,7 +92,7 @@ class Slicer {
     const TensorDesc before = value.desc;
     value.desc.pitch = pitch_of(from);
     bool fits = true;
-    for (const NodeId r : readers_.of[at(to)]) fits = fits && taken(g_.nodes()[at(r)]);
+    for (const NodeId r : readers_.of[at(to)]) fits = fits && taken(node(r));
     if (!fits) {
       value.desc = before;
       return;
@@ -101,11 +100,6 @@ class Slicer {
     value.slice_of = from, value.first_channel = first;
     n.alias = true;
   }
-
-  Program& p_;
-  Graph& g_;
-  Readers readers_;
-  std::vector<std::pair<std::size_t, Node>> copies_;  // before the node at this position
 };
 
 }  // namespace
