@@ -30,15 +30,16 @@ class Pattern {
   // Whether a result as large as this is better stored past the cache.
   bool streams(const void* to) const { return streams_ && reinterpret_cast<std::uintptr_t>(to) % 64 == 0; }
   std::int64_t groups() const { return groups_; }
+  // Operand i of a piece; none where i is -1.
   NormIn in(const RunArgs& a, int i, const Piece& piece) const {
     if (i < 0) return {};
-    return {floats(a.in[i]) + in_[static_cast<std::size_t>(i)].at(piece, c_),
-            in_[static_cast<std::size_t>(i)].row};
+    const Steps& s = in_[static_cast<std::size_t>(i)];
+    return {floats(a.in[i]) + s.at(piece, c_), s.row};
   }
   NormOut out(const RunArgs& a, int i, const Piece& piece) const {
     if (i < 0) return {};
-    return {floats(a.out[i]) + out_[static_cast<std::size_t>(i)].at(piece, c_),
-            out_[static_cast<std::size_t>(i)].row};
+    const Steps& s = out_[static_cast<std::size_t>(i)];
+    return {floats(a.out[i]) + s.at(piece, c_), s.row};
   }
 
   // A per-channel number at all its positions in a pattern of `pattern_floats()`.
