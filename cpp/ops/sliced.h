@@ -53,8 +53,8 @@ class Sliced : public Prepared {
 
   // Runs slice i with the operands `in` and `out` as in RunArgs where they are whole, and from their first
   // slice on where they are cut. pointers: room for pointers_bytes().
-  void run_slice(const void* const* in, void* const* out, const std::byte* packed, std::byte* own,
-                 std::int64_t i, std::byte* pointers) const;
+  void run_slice(const void* const* in, void* const* out, std::byte* own, std::int64_t i,
+                 std::byte* pointers) const;
   std::size_t pointers_bytes() const { return align64((in_step_.size() + out_step_.size()) * sizeof(void*)); }
 
  protected:
