@@ -14,14 +14,14 @@ void move_to(std::int64_t slice, T* const* from, const std::vector<std::int64_t>
 
 }  // namespace
 
-Sliced::Sliced(const Problem& p) : in_(p.inputs), out_(p.outputs), block_(p.kernels().width) {
+Sliced::Sliced(const Problem& p) : block_(p.kernels().width) {
   const auto add = [&](const TensorDesc& d, std::vector<std::int64_t>& steps) {
     const bool is_cut = !d.absent && d.layout == Layout::kInterleaved;
     steps.push_back(is_cut ? step_of(d) : -1);
     if (is_cut) batch_ = d.shape[0];
   };
-  for (const TensorDesc& d : in_) add(d, in_step_);
-  for (const TensorDesc& d : out_) add(d, out_step_);
+  for (const TensorDesc& d : p.inputs) add(d, in_step_);
+  for (const TensorDesc& d : p.outputs) add(d, out_step_);
   slices_ = ceil_div(batch_, block_);
   groups_ = std::min(slices_, kItems);
   stages_ = {groups_};
@@ -33,13 +33,6 @@ std::int64_t Sliced::step_of(const TensorDesc& d) const {
   if (d.shape.rank() == 1) return block_ * size_of(d.dtype);
   const std::int64_t image = geometry_of(d).image;
   return (d.layout == Layout::kInterleaved ? image : image * block_) * size_of(d.dtype);
-}
-
-void Sliced::cut_in(int i) {
-  in_step_[static_cast<std::size_t>(i)] = step_of(in_[static_cast<std::size_t>(i)]);
-}
-void Sliced::cut_out(int i) {
-  out_step_[static_cast<std::size_t>(i)] = step_of(out_[static_cast<std::size_t>(i)]);
 }
 
 void Sliced::reduces(std::size_t partial_bytes, std::int64_t finish_items) {

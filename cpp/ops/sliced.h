@@ -59,14 +59,13 @@ class Sliced : public Prepared {
 
  protected:
   // For the constructors of ops. Plain operands that are cut along the batch:
-  void cut_in(int i);
-  void cut_out(int i);
+  void cut_in(const Problem& p, std::size_t i) { in_step_[i] = step_of(p.inputs[i]); }
+  void cut_out(const Problem& p, std::size_t i) { out_step_[i] = step_of(p.outputs[i]); }
   // Sums over the batch, of so many bytes per group.
   void reduces(std::size_t partial_bytes, std::int64_t finish_items = 1);
 
  private:
   std::int64_t step_of(const TensorDesc& d) const;
-  std::vector<TensorDesc> in_, out_;
   std::vector<std::int64_t> in_step_, out_step_;  // -1: not cut
   std::int64_t batch_ = 0, slices_ = 0, groups_ = 1, finish_items_ = 1;
   std::size_t partial_bytes_ = 0;

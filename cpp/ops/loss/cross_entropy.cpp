@@ -74,14 +74,10 @@ class Softmax : public OpDef {
       : OpDef(name, {}, blocks_and_rows<SoftmaxBlocks<kBackward>, SoftmaxRows<kBackward>>(),
               kBackward ? 4 : 25) {}
   Inferred infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
-    if (kBackward) {
-      expect_inputs(in, 2, 2, "the output's gradient and the output");
-      expect_logits(in[0], "output gradient");
-      expect_shape(in[1], "output", in[0].shape, "its gradient");
-    } else {
-      expect_inputs(in, 1, 1, "one input");
-      expect_logits(in[0], "input");
-    }
+    expect_inputs(in, kBackward ? 2 : 1, kBackward ? 2 : 1,
+                  kBackward ? "the output's gradient and the output" : "one input");
+    expect_logits(in[0], kBackward ? "output gradient" : "input");
+    if (kBackward) expect_shape(in[1], "output", in[0].shape, "its gradient");
     return {{batched_desc(in[0].shape)}};
   }
   ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
@@ -145,7 +141,7 @@ class CrossEntropyRows final : public Prepared {
 class CrossEntropyBlocks final : public Sliced {
  public:
   explicit CrossEntropyBlocks(const Problem& p) : Sliced(p), ce_(p) {
-    cut_in(1);
+    cut_in(p, 1);
     own_.add<LossSum>(1);
     reduces(sizeof(LossSum));
   }

@@ -48,10 +48,6 @@ class Pattern {
     if (interleaved_) return void(std::fill_n(to + c * width_, width_, v));
     for (std::int64_t j = c; j < row_; j += c_) to[j] = v;
   }
-  template <class F>
-  void spread(float* to, F&& value_of) const {
-    for (std::int64_t c = 0; c < c_; ++c) put(to, c, value_of(c));
-  }
   // Where the numbers of a piece start in it.
   std::int64_t at(const Piece& piece) const { return interleaved_ ? piece.plane % c_ * width_ : 0; }
   // One number per vector of the value.

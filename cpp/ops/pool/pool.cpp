@@ -121,25 +121,21 @@ std::vector<AttrSpec> attributes_of(PoolKind kind) {
   return specs;
 }
 
-std::string name_of(PoolKind kind, int rank) {
-  static const char* const kKinds[] = {"max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool"};
-  return str(kKinds[static_cast<int>(kind)], rank, "d");
-}
+constexpr const char* kNames[] = {"max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool"};
 
 class Pool : public MapOp {
  public:
   Pool(PoolKind kind, int rank, bool backward)
-      : MapOp(name_of(kind, rank), attributes_of(kind), pool_implementations(), backward),
+      : MapOp(str(kNames[static_cast<int>(kind)], rank, "d"), attributes_of(kind), pool_implementations(),
+              backward),
         kind_(kind),
         rank_(rank) {}
 
   Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
-    if (!backward_)
-      expect_inputs(in, 1, 1, "one input");
-    else if (kind_ == PoolKind::kMax)
+    if (backward_ && kind_ == PoolKind::kMax)
       expect_inputs(in, 2, 2, "the output's gradient and the index");
     else
-      expect_inputs(in, 1, 1, "the output's gradient");
+      expect_inputs(in, 1, 1, backward_ ? "the output's gradient" : "one input");
     expect_map(in[0], operand(), rank_);
     const Shape& given = in[0].shape;
     Ints x = given.vec(), y = x;

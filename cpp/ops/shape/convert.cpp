@@ -24,7 +24,7 @@ class BlockMove : public Sliced {
         k_(*p.kernels().layout),
         images_(images_of(kInto ? p.inputs[0] : p.outputs[0])),
         bytes_(p.inputs[0].dtype == DType::kUInt8) {
-    kInto ? cut_in(0) : cut_out(0);
+    kInto ? cut_in(p, 0) : cut_out(p, 0);
   }
   void slice(const SliceArgs& a) const override {
     BlockImages images = images_;

@@ -10,10 +10,8 @@ namespace fastcnn::FASTCNN_ISA {
 namespace {
 
 IVec lane_index() {
-  std::int32_t lanes[kWidth];
-  for (int i = 0; i < kWidth; ++i) lanes[i] = i;
-  IVec v;
-  __builtin_memcpy(&v, lanes, sizeof v);
+  IVec v{};
+  for (int i = 0; i < kWidth; ++i) v[i] = i;
   return v;
 }
 
@@ -43,11 +41,7 @@ float row_exp(const float* x, std::int64_t classes, float m, float* e, IVec lane
   return reduce_add(sum);
 }
 
-float log_of(float x) {
-  float t[kWidth];
-  store(t, vlog(broadcast(x)));
-  return t[0];
-}
+float log_of(float x) { return vlog(broadcast(x))[0]; }
 
 void scale_row(float* y, std::int64_t n, float factor) {
   const Vec f = broadcast(factor);
@@ -149,8 +143,8 @@ void cross_entropy_block(const CrossEntropyArgs& a, LossSum& to) {
     const bool known = i < a.samples && a.labels[i] >= 0 && a.labels[i] < a.classes;
     label_of[i] = known ? (std::int32_t)a.labels[i] : -1;
   }
-  IVec label, first;
-  __builtin_memcpy(&label, label_of, sizeof label);
+  const IVec label = load_first(label_of, Full{});
+  IVec first;
   const Vec m = block_max(a.logits, a.classes, &first), one = broadcast(1.0f);
   const Vec sum = block_exp(a.logits, a.classes, m, a.dlogits);
   if (a.dlogits) {
@@ -165,7 +159,7 @@ void cross_entropy_block(const CrossEntropyArgs& a, LossSum& to) {
   std::int32_t best[kWidth];
   store(log_sum, vlog(sum));
   store(top, m);
-  __builtin_memcpy(best, &first, sizeof best);
+  store_first(best, first, Full{});
   for (int i = 0; i < a.samples; ++i) {
     const float at_label = label_of[i] < 0 ? __builtin_nanf("") : a.logits[label_of[i] * kWidth + i];
     to.loss += (double)log_sum[i] + ((double)top[i] - (double)at_label);

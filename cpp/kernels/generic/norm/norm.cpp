@@ -90,9 +90,7 @@ void apply(const NormApply& a) {
 }
 
 template <int kRows>
-struct Tile {
-  static constexpr int rows = kRows;
-};
+struct Tile {};
 
 // Sums walk the value front to back in tiles of a few rows (periods, or runs): a tile's vectors of one
 // pattern position are added in registers, then join the position's total in memory. Long periods stay
