@@ -55,8 +55,7 @@ void Segment::group(const ops::RunArgs& a, std::int64_t g, const ops::Worker& w)
       for (std::size_t j = 0; j < s.out.size(); ++j)
         out[j] = s.out[j] == kElsewhere ? a.out[first_out_[k] + j]
                                         : w.own + s.out[j] - slice * s.op->out_step(static_cast<int>(j));
-      s.op->run_slice(in, out, nullptr, w.own + own_at_[k], slice,
-                      w.own + pointers_at_ + s.op->pointers_bytes());
+      s.op->run_slice(in, out, w.own + own_at_[k], slice, w.own + pointers_at_ + s.op->pointers_bytes());
       if (a.seconds)
         a.seconds[steps_.size() * static_cast<std::size_t>(w.index) + k] +=
             std::chrono::duration<double>(Clock::now() - start).count();

@@ -44,10 +44,6 @@ struct LinearKernels {
   void (*dot)(const DotProducts& p);
   // Weights w[out][in] -> panels [out / panel][in][panel]; one panel, `out` <= panel rows, zero-filled.
   void (*pack_panel)(const float* w, std::int64_t out, std::int64_t in, float* packed);
-  // One block x[features][B], from feature `first` on: rows[image][columns] for `images` images, columns a
-  // multiple of B; features past the last become 0.
-  void (*block_to_rows)(const float* x, std::int64_t features, std::int64_t first, std::int64_t columns,
-                        int images, float* rows);
   // sums[f] = sum over images of y; f < features. Rows [images][stride], or blocks [features][B] that are
   // `stride` apart, of which lanes past the last image are not read.
   void (*sum_rows)(const float* y, std::ptrdiff_t stride, std::int64_t images, std::int64_t features,

@@ -21,14 +21,13 @@ struct NormRuns {
 };
 // An operand; its pointer may be null where one is optional. step: floats from run to run; of a single run,
 // from period to period.
-struct NormIn {
-  const float* at = nullptr;
+template <class Float>
+struct NormOperand {
+  Float* at = nullptr;
   std::int64_t step = 0;
 };
-struct NormOut {
-  float* at = nullptr;
-  std::int64_t step = 0;
-};
+using NormIn = NormOperand<const float>;
+using NormOut = NormOperand<float>;
 
 struct NormApply {  // y = f((x - mean) * scale + shift + residual)
   Function function;
@@ -50,8 +49,8 @@ struct NormGradSums {  // with g = dy f'(v): sums over the values of g and of g 
   float *sum_g, *sum_gx;  // [period * kWidth], written
 };
 
-struct NormGradApply {  // dx = g * scale - (x - mean) * slope - offset + add; without slope: dx = g * scale +
-                        // add
+// dx = g * scale - (x - mean) * slope - offset + add; without slope: dx = g * scale + add
+struct NormGradApply {
   Function function;
   bool stream;  // past the cache; dx aligned to a vector, one run, nothing added
   NormRuns runs;

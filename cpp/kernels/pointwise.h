@@ -1,4 +1,4 @@
-// Elementwise kernels, the parameter update, softmax and cross-entropy.
+// Elementwise kernels and the parameter update.
 #pragma once
 
 #include <cstddef>
@@ -7,18 +7,6 @@
 #include "kernels/functions.h"
 
 namespace fastcnn {
-
-// Softmax and cross-entropy of some samples in one pass over their logits.
-struct CrossEntropyArgs {
-  const float* logits;         // [samples][classes], or one interleaved block [classes][kWidth]
-  const std::int64_t* labels;  // [samples]; one outside [0, classes) makes the loss NaN
-  float* dlogits;              // as logits, or null
-  std::int64_t samples;        // at most kWidth for a block
-  std::int64_t classes;
-  float scale;     // dlogits = (softmax - one hot) * scale
-  double loss;     // added to, sample by sample in order
-  double correct;  // added to: samples whose first largest logit is the label's
-};
 
 struct PointwiseKernels {
   void (*function)(const Function& f, const float* x, float* y, std::int64_t n);  // may be in place
@@ -30,15 +18,6 @@ struct PointwiseKernels {
   // hyper: learning rate, momentum, weight decay, dampening, nesterov, first step. buffer may be null: no
   // momentum.
   void (*sgd)(float* param, const float* grad, float* buffer, const float* hyper, std::int64_t n);
-
-  // *_rows: [rows][classes]; *_block: one interleaved block [classes][kWidth]
-  void (*softmax_rows)(const float* x, float* y, std::int64_t rows, std::int64_t classes);
-  void (*softmax_block)(const float* x, float* y, std::int64_t classes);
-  void (*softmax_grad_rows)(const float* dy, const float* y, float* dx, std::int64_t rows,
-                            std::int64_t classes);
-  void (*softmax_grad_block)(const float* dy, const float* y, float* dx, std::int64_t classes);
-  void (*cross_entropy_rows)(CrossEntropyArgs& a);
-  void (*cross_entropy_block)(CrossEntropyArgs& a);
 };
 
 }  // namespace fastcnn

@@ -48,12 +48,11 @@ struct PoolKernels {
   void (*max_rows)(const PoolParams& p, const float* x, float* y, void* index, std::int64_t r0,
                    std::int64_t r1);
   void (*average_rows)(const PoolParams& p, const float* x, float* y, std::int64_t r0, std::int64_t r1);
-  // One image, input rows [r0, r1): each pixel gathers from the windows that hold it, in their order. dx is
-  // then multiplied by f', computed from v, which lies as dx does; for windows side by side only.
-  void (*max_grad_rows)(const PoolParams& p, const float* dy, const void* index, const Function& f,
-                        const float* v, float* dx, std::int64_t r0, std::int64_t r1);
-  void (*average_grad_rows)(const PoolParams& p, const float* dy, const Function& f, const float* v,
-                            float* dx, std::int64_t r0, std::int64_t r1);
+  // Of max_rows, or without an index of average_rows: one image, input rows [r0, r1), each pixel gathers from
+  // the windows that hold it, in their order. dx is then multiplied by f', computed from v, which lies as dx
+  // does; for windows side by side only.
+  void (*grad_rows)(const PoolParams& p, const float* dy, const void* index, const Function& f,
+                    const float* v, float* dx, std::int64_t r0, std::int64_t r1);
 };
 
 }  // namespace fastcnn

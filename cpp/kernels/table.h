@@ -14,6 +14,7 @@ struct LinearKernels;
 struct PoolKernels;
 struct NormKernels;
 struct PointwiseKernels;
+struct LossKernels;
 struct LayoutKernels;
 struct ProbeKernels;
 
@@ -27,6 +28,7 @@ struct KernelTable {
   const PoolKernels* pool;
   const NormKernels* norm;
   const PointwiseKernels* pointwise;
+  const LossKernels* loss;
   const LayoutKernels* layout;
   const ProbeKernels* probe;
 };

@@ -109,6 +109,7 @@ struct Impl {
 };
 
 using ValueId = std::int32_t;
+using ValueIds = std::vector<ValueId>;
 constexpr ValueId kNoValue = -1;
 
 // What a backward rule builds with. The graph implements it.

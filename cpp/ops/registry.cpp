@@ -10,7 +10,6 @@ const Registry& registry() {
     register_pool(r);
     register_norm(r);
     register_pointwise(r);
-    register_update(r);
     register_linear(r);
     register_loss(r);
     register_shape(r);

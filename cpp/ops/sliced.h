@@ -53,20 +53,19 @@ class Sliced : public Prepared {
 
   // Runs slice i with the operands `in` and `out` as in RunArgs where they are whole, and from their first
   // slice on where they are cut. pointers: room for pointers_bytes().
-  void run_slice(const void* const* in, void* const* out, const std::byte* packed, std::byte* own,
-                 std::int64_t i, std::byte* pointers) const;
+  void run_slice(const void* const* in, void* const* out, std::byte* own, std::int64_t i,
+                 std::byte* pointers) const;
   std::size_t pointers_bytes() const { return align64((in_step_.size() + out_step_.size()) * sizeof(void*)); }
 
  protected:
   // For the constructors of ops. Plain operands that are cut along the batch:
-  void cut_in(int i);
-  void cut_out(int i);
+  void cut_in(const Problem& p, std::size_t i) { in_step_[i] = step_of(p.inputs[i]); }
+  void cut_out(const Problem& p, std::size_t i) { out_step_[i] = step_of(p.outputs[i]); }
   // Sums over the batch, of so many bytes per group.
   void reduces(std::size_t partial_bytes, std::int64_t finish_items = 1);
 
  private:
   std::int64_t step_of(const TensorDesc& d) const;
-  std::vector<TensorDesc> in_, out_;
   std::vector<std::int64_t> in_step_, out_step_;  // -1: not cut
   std::int64_t batch_ = 0, slices_ = 0, groups_ = 1, finish_items_ = 1;
   std::size_t partial_bytes_ = 0;

@@ -41,6 +41,8 @@ struct Identity {
   FASTCNN_INLINE Vec operator()(Vec x) const { return x; }
   FASTCNN_INLINE Vec gradient(Vec dy, Vec) const { return dy; }
 };
+template <class F>
+constexpr bool kIdentity = __is_empty(F);  // the only one that keeps nothing
 
 template <FunctionKind kKind>
 struct Compiled {

@@ -13,6 +13,7 @@ extern const LinearKernels kLinear;
 extern const PoolKernels kPool;
 extern const NormKernels kNorm;
 extern const PointwiseKernels kPointwise;
+extern const LossKernels kLoss;
 extern const LayoutKernels kLayout;
 extern const ProbeKernels kProbe;
 
@@ -25,6 +26,7 @@ extern const KernelTable kTable = {FASTCNN_STRING(FASTCNN_ISA),
                                    &kPool,
                                    &kNorm,
                                    &kPointwise,
+                                   &kLoss,
                                    &kLayout,
                                    &kProbe};
 

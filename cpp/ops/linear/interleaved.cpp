@@ -1,8 +1,7 @@
 // Fully connected layers on batch-interleaved values. Forward and backward data go block by block and read
 // the weights where they lie, row by row or column by column; the weight gradient is one matrix product over
 // the whole batch, whose tiles are summed image after image whatever the number of threads.
-#include <algorithm>
-
+#include "kernels/layout.h"
 #include "ops/checks.h"
 #include "ops/linear/linear.h"
 #include "ops/sliced.h"
@@ -45,7 +44,7 @@ class BlockProduct final : public Sliced {
 class InterleavedBackwardWeights final : public Prepared {
  public:
   explicit InterleavedBackwardWeights(const Problem& p)
-      : k_(*p.kernels().linear),
+      : k_(p.kernels()),
         params_(facts_of<LinearParams>(p)),
         width_(p.kernels().width),
         x_step_(step_of(p.inputs[0])),
@@ -60,7 +59,7 @@ class InterleavedBackwardWeights final : public Prepared {
     if (i < panels_)
       panel(a, i * panel_, rows_.in(w.own));
     else
-      k_.sum_blocks(floats(a.in[1]), dy_step_, params_.n, params_.out, floats(a.out[1]));
+      k_.linear->sum_blocks(floats(a.in[1]), dy_step_, params_.n, params_.out, floats(a.out[1]));
   }
 
  private:
@@ -68,39 +67,34 @@ class InterleavedBackwardWeights final : public Prepared {
 
   void panel(const RunArgs& a, std::int64_t first, float* rows) const {
     OuterProduct o;
-    o.a_m = width_, o.a_k = 1, o.run = width_, o.a_run = dy_step_;
+    o.a_m = width_, o.run = width_, o.a_run = dy_step_;
     o.b = rows, o.b_k = panel_;
     o.c = floats(a.out[0]) + first, o.c_m = params_.in;
     o.m = params_.out, o.n = std::min(panel_, params_.in - first);
-    std::int64_t done = 0;
-    do {
-      o.k = std::min(chunk_, params_.n - done);
+    in_runs(k_.linear->outer, o, params_.n, chunk_, [&](std::int64_t image) {
       for (std::int64_t i = 0; i < o.k; i += width_)
-        k_.block_to_rows(floats(a.in[0]) + (done + i) / width_ * x_step_, params_.in, first, panel_,
-                         static_cast<int>(std::min(width_, o.k - i)), rows + i * panel_);
-      o.a = floats(a.in[1]) + done / width_ * dy_step_;
-      o.accumulate = done > 0;
-      k_.outer(o);
-      done += chunk_;
-    } while (done < params_.n);
+        k_.layout->transpose(floats(a.in[0]) + (image + i) / width_ * x_step_ + first * width_, width_, o.n,
+                             std::min(width_, o.k - i), rows + i * panel_, panel_);
+      o.a = floats(a.in[1]) + image / width_ * dy_step_;
+    });
   }
 
-  const LinearKernels& k_;
+  const KernelTable& k_;
   LinearParams params_;
   std::int64_t width_, x_step_, dy_step_;
   std::int64_t panel_ = 0, panels_ = 0, chunk_ = 0;
   Range<float> rows_;
 };
 
-std::string forward_declines(const Problem& p) {
-  return first_of(unless_in(p, Layout::kInterleaved), unless_function(p));
-}
-
 }  // namespace
 
-const Impl kLinearInterleaved[3] = {
-    {"interleaved", forward_declines, prepare<BlockProduct<false>>, true},
-    {"interleaved", unless_plain_in<Layout::kInterleaved>, prepare<BlockProduct<true>>, true},
-    {"interleaved", unless_plain_in<Layout::kInterleaved>, prepare<InterleavedBackwardWeights>}};
+const Impl kLinearForwardBlocks = {
+    "interleaved",
+    [](const Problem& p) { return first_of(unless_in(p, Layout::kInterleaved), unless_function(p)); },
+    prepare<BlockProduct<false>>, true};
+const Impl kLinearDataBlocks = {"interleaved", unless_plain_in<Layout::kInterleaved>,
+                                prepare<BlockProduct<true>>, true};
+const Impl kLinearWeightsBlocks = {"interleaved", unless_plain_in<Layout::kInterleaved>,
+                                   prepare<InterleavedBackwardWeights>};
 
 }  // namespace fastcnn::ops

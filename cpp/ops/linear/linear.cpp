@@ -13,12 +13,6 @@ void check_matrix(const TensorDesc& d, const char* what, const char* dims) {
         what, " ", d.shape, ")");
 }
 
-std::shared_ptr<const LinearParams> params(std::int64_t n, std::int64_t in, std::int64_t out) {
-  auto q = std::make_shared<LinearParams>();
-  q->n = n, q->in = in, q->out = out;
-  return q;
-}
-
 // Of operands (rows, weight): the rows have as many features as the weight has along `axis`.
 std::shared_ptr<const LinearParams> params_with_weight(const std::vector<TensorDesc>& in, const char* rows,
                                                        int axis) {
@@ -32,12 +26,12 @@ std::shared_ptr<const LinearParams> params_with_weight(const std::vector<TensorD
     check(x[1] == w[0], "expected an output gradient of ", w[0], " features, got ", x[1],
           " (output gradient ", x, ", weight ", w, ")");
   checked_product(x[0], w[1 - axis]);
-  return params(x[0], w[1], w[0]);
+  return std::make_shared<LinearParams>(x[0], w[1], w[0]);
 }
 
 class LinearOp : public OpDef {
  public:
-  LinearOp(const char* name, LinearDirection d) : OpDef(name, {}, implementations_of(d)) {}
+  LinearOp(const char* name, std::vector<Impl> cpu) : OpDef(name, {}, std::move(cpu)) {}
   bool batched_input(int i) const override { return i == 0; }
   // Measured shares of the FMA peak; few images or features are bound by memory, which the caller knows.
   Cost cost(const Problem& p) const override {
@@ -45,33 +39,25 @@ class LinearOp : public OpDef {
     return {2.0 * static_cast<double>(q.n) * static_cast<double>(q.in) * static_cast<double>(q.out),
             p.inputs[0].layout == Layout::kInterleaved ? 0.85 : 0.7};
   }
-
- private:
-  static std::vector<Impl> implementations_of(LinearDirection direction) {
-    const auto d = static_cast<std::size_t>(direction);
-    if (direction != LinearDirection::kForward) return {kLinearInterleaved[d], kLinearRows[d]};
-    return {kLinearInterleaved[d], kLinearRows[d], kLinearPanels};
-  }
 };
 
 class Linear : public LinearOp {
  public:
-  Linear() : LinearOp("linear", LinearDirection::kForward) {}
+  Linear() : LinearOp("linear", {kLinearForwardBlocks, kLinearForwardRows, kLinearForwardPanels}) {}
   Inferred infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
     expect_inputs(in, 2, 3, "input, weight and an optional bias");
     const auto q = params_with_weight(in, "input", 1);
     expect_bias(in, q->out);
     return {{batched_desc({q->n, q->out})}, q};
   }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     return weighted_gradients(g, call, dy[0], "linear_backward_data", {}, "linear_backward_weights", {});
   }
 };
 
 class LinearBackwardData : public LinearOp {
  public:
-  LinearBackwardData() : LinearOp("linear_backward_data", LinearDirection::kBackwardData) {}
+  LinearBackwardData() : LinearOp("linear_backward_data", {kLinearDataBlocks, kLinearDataRows}) {}
   Inferred infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
     expect_inputs(in, 2, 2, "output gradient and weight");
     const auto q = params_with_weight(in, "output gradient", 0);
@@ -81,7 +67,7 @@ class LinearBackwardData : public LinearOp {
 
 class LinearBackwardWeights : public LinearOp {
  public:
-  LinearBackwardWeights() : LinearOp("linear_backward_weights", LinearDirection::kBackwardWeights) {}
+  LinearBackwardWeights() : LinearOp("linear_backward_weights", {kLinearWeightsBlocks, kLinearWeightsRows}) {}
   bool batched_input(int) const override { return true; }
   bool optional_output(int) const override { return true; }
   Inferred infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
@@ -93,7 +79,8 @@ class LinearBackwardWeights : public LinearOp {
           ", output gradient ", dy, ")");
     check(x[1] >= 1 && dy[1] >= 1, "expected at least one feature, got input ", x, ", output gradient ", dy);
     checked_product(x[1], dy[1]);
-    return {{plain_desc({dy[1], x[1]}), plain_desc({dy[1]})}, params(x[0], x[1], dy[1])};
+    return {{plain_desc({dy[1], x[1]}), plain_desc({dy[1]})},
+            std::make_shared<LinearParams>(x[0], x[1], dy[1])};
   }
 };
 

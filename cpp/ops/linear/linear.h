@@ -1,7 +1,7 @@
 // What the implementations of linear, linear_backward_data and linear_backward_weights share.
 #pragma once
 
-#include <vector>
+#include <algorithm>
 
 #include "kernels/linear.h"
 #include "kernels/pointwise.h"
@@ -10,17 +10,31 @@
 namespace fastcnn::ops {
 
 struct LinearParams : Facts {
-  std::int64_t n = 0, in = 0, out = 0;  // x [n, in], w [out, in], y [n, out]
+  LinearParams(std::int64_t images, std::int64_t inputs, std::int64_t outputs)
+      : n(images), in(inputs), out(outputs) {}
+  std::int64_t n, in, out;  // x [n, in], w [out, in], y [n, out]
 };
 
 // Elements from one image's row to the next, or (kInterleaved) from block to block.
 inline std::int64_t step_of(const TensorDesc& d) { return geometry_of(d).image; }
 
-enum class LinearDirection { kForward, kBackwardData, kBackwardWeights };
+// A product whose sums are `total` long, by runs of `most`: set(first) points its operands at a run.
+template <class Product, class F>
+void in_runs(void (*kernel)(const Product&), Product& product, std::int64_t total, std::int64_t most,
+             F&& set) {
+  std::int64_t first = 0;
+  do {
+    product.k = std::min(most, total - first);
+    product.accumulate = first > 0;
+    set(first);
+    kernel(product);
+    first += most;
+  } while (first < total);
+}
 
-// The implementations by direction and file.
-extern const Impl kLinearInterleaved[3];  // interleaved.cpp: batch-interleaved values
-extern const Impl kLinearRows[3];         // plain.cpp: rows of images
-extern const Impl kLinearPanels;          // plain.cpp, forward only
+// interleaved.cpp: batch-interleaved values.
+extern const Impl kLinearForwardBlocks, kLinearDataBlocks, kLinearWeightsBlocks;
+// plain.cpp: rows of images.
+extern const Impl kLinearForwardRows, kLinearForwardPanels, kLinearDataRows, kLinearWeightsRows;
 
 }  // namespace fastcnn::ops

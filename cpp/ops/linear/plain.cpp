@@ -1,13 +1,9 @@
 // Fully connected layers on rows of images [N][F].
-//   forward         rows:   dot products of input rows and weight rows; each weight is read once, from where
-//   it lies
-//                   panels: weights packed [out / panel][in][panel]; for rows too short to repay the folding
-//                   of sums
-//   backward data   dx = dy W, weights read where they lie
+//   forward           rows: dot products of input rows and weight rows; each weight is read once, in place
+//                     panels: weights packed [out / panel][in][panel], where folding sums would not pay
+//   backward data     dx = dy W, weights read where they lie
 //   backward weights  dw = dy^T x, summed image after image
 // Work is cut by output columns: every result is summed within one item.
-#include <algorithm>
-
 #include "ops/checks.h"
 #include "ops/linear/linear.h"
 
@@ -25,20 +21,6 @@ std::int64_t item_size(std::int64_t total, std::int64_t step, std::int64_t most,
 }
 
 constexpr std::int64_t kChunk = 2048;  // of the summed length: what a tile rereads stays in L1 and L2
-
-// A product whose sums are `total` long, by runs of `most`: set(first) points its operands at a run.
-template <class Product, class F>
-void in_runs(void (*kernel)(const Product&), Product& product, std::int64_t total, std::int64_t most,
-             F&& set) {
-  std::int64_t first = 0;
-  do {
-    set(first);
-    product.k = std::min(most, total - first);
-    product.accumulate = first > 0;
-    kernel(product);
-    first += most;
-  } while (first < total);
-}
 
 // What the directions share.
 class Rows : public Prepared {
@@ -114,7 +96,7 @@ class PanelsForward final : public Rows {
   void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
     const std::int64_t first = i / runs_ * panel_, image = i % runs_ * images_;
     OuterProduct o;
-    o.a_m = in_step_, o.a_k = 1;
+    o.a_m = in_step_;
     o.b_k = panel_;
     o.c = floats(a.out[0]) + image * out_step_ + first, o.c_m = out_step_;
     o.m = std::min(images_, params_.n - image), o.n = std::min(panel_, params_.out - first);
@@ -142,7 +124,7 @@ class RowsBackwardData final : public Rows {
   void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
     const std::int64_t first = i * item_;
     OuterProduct o;
-    o.a_m = in_step_, o.a_k = 1;
+    o.a_m = in_step_;
     o.b_k = params_.in;
     o.c = floats(a.out[0]) + first, o.c_m = out_step_;
     o.m = params_.n, o.n = std::min(item_, params_.in - first);
@@ -174,7 +156,7 @@ class RowsBackwardWeights final : public Rows {
       return k_.linear->sum_rows(floats(a.in[1]), dy_step_, params_.n, params_.out, floats(a.out[1]));
     const std::int64_t first = i * item_;
     OuterProduct o;
-    o.a_m = 1, o.a_k = dy_step_;
+    o.a_k = dy_step_;
     o.b_k = in_step_;
     o.c = floats(a.out[0]) + first * params_.in, o.c_m = params_.in;
     o.m = std::min(item_, params_.out - first), o.n = params_.in;
@@ -204,9 +186,9 @@ std::string dots_decline(const Problem& p) {
 
 }  // namespace
 
-const Impl kLinearRows[3] = {{"rows", dots_decline, prepare<RowsForward>},
-                             {"rows", unless_plain_in<Layout::kPlain>, prepare<RowsBackwardData>},
-                             {"rows", unless_plain_in<Layout::kPlain>, prepare<RowsBackwardWeights>}};
-const Impl kLinearPanels = {"panels", panels_decline, prepare<PanelsForward>};
+const Impl kLinearForwardRows = {"rows", dots_decline, prepare<RowsForward>};
+const Impl kLinearForwardPanels = {"panels", panels_decline, prepare<PanelsForward>};
+const Impl kLinearDataRows = {"rows", unless_plain_in<Layout::kPlain>, prepare<RowsBackwardData>};
+const Impl kLinearWeightsRows = {"rows", unless_plain_in<Layout::kPlain>, prepare<RowsBackwardWeights>};
 
 }  // namespace fastcnn::ops

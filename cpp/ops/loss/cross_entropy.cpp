@@ -1,7 +1,7 @@
 // softmax, and softmax + cross-entropy as one op that gives the loss, its gradient and the hits in one pass.
 #include <algorithm>
 
-#include "kernels/pointwise.h"
+#include "kernels/loss.h"
 #include "ops/checks.h"
 #include "ops/registry.h"
 #include "ops/sliced.h"
@@ -18,7 +18,7 @@ template <bool kBackward>
 class SoftmaxRows final : public Prepared {
  public:
   explicit SoftmaxRows(const Problem& p)
-      : k_(*p.kernels().pointwise),
+      : k_(*p.kernels().loss),
         n_(p.inputs[0].shape[0]),
         classes_(p.inputs[0].shape[1]),
         rows_(rows_per_item(classes_)) {
@@ -33,7 +33,7 @@ class SoftmaxRows final : public Prepared {
   }
 
  private:
-  const PointwiseKernels& k_;
+  const LossKernels& k_;
   std::int64_t n_, classes_, rows_;
 };
 
@@ -41,7 +41,7 @@ template <bool kBackward>
 class SoftmaxBlocks final : public Sliced {
  public:
   explicit SoftmaxBlocks(const Problem& p)
-      : Sliced(p), k_(*p.kernels().pointwise), classes_(p.inputs[0].shape[1]) {}
+      : Sliced(p), k_(*p.kernels().loss), classes_(p.inputs[0].shape[1]) {}
   void slice(const SliceArgs& a) const override {
     if (kBackward)
       k_.softmax_grad_block(floats(a.in[0]), floats(a.in[1]), floats(a.out[0]), classes_);
@@ -50,7 +50,7 @@ class SoftmaxBlocks final : public Sliced {
   }
 
  private:
-  const PointwiseKernels& k_;
+  const LossKernels& k_;
   std::int64_t classes_;
 };
 
@@ -74,61 +74,42 @@ class Softmax : public OpDef {
       : OpDef(name, {}, blocks_and_rows<SoftmaxBlocks<kBackward>, SoftmaxRows<kBackward>>(),
               kBackward ? 4 : 25) {}
   Inferred infer(const Attrs&, const std::vector<TensorDesc>& in) const override {
-    if (kBackward) {
-      expect_inputs(in, 2, 2, "the output's gradient and the output");
-      expect_logits(in[0], "output gradient");
-      expect_shape(in[1], "output", in[0].shape, "its gradient");
-    } else {
-      expect_inputs(in, 1, 1, "one input");
-      expect_logits(in[0], "input");
-    }
+    expect_inputs(in, kBackward ? 2 : 1, kBackward ? 2 : 1,
+                  kBackward ? "the output's gradient and the output" : "one input");
+    expect_logits(in[0], kBackward ? "output gradient" : "input");
+    if (kBackward) expect_shape(in[1], "output", in[0].shape, "its gradient");
     return {{batched_desc(in[0].shape)}};
   }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     if (kBackward) return OpDef::backward(g, call, dy);
     return {g.add("softmax_backward", {dy[0], call.outputs[0]}, {})[0]};
   }
   int in_place(const Problem&) const override { return 0; }
 };
 
-// Partial sums of samples, added in a fixed order.
-struct LossSum {
-  double loss = 0, correct = 0;
-};
-
-class CrossEntropy {  // what both faces share
- public:
+struct CrossEntropy {  // what both faces share
+  const LossKernels& k;
   const std::int64_t n, classes;
+  const double divisor;
+  const float scale;
 
   explicit CrossEntropy(const Problem& p)
-      : n(p.inputs[0].shape[0]),
+      : k(*p.kernels().loss),
+        n(p.inputs[0].shape[0]),
         classes(p.inputs[0].shape[1]),
-        k_(*p.kernels().pointwise),
         // the mean of no samples is NaN
-        divisor_(value_of<bool>(p.facts.get()) ? static_cast<double>(n) : 1.0) {}
-  // Adds the loss and the hits of `samples` samples, one block or consecutive rows, to `sum`.
-  void add(decltype(&PointwiseKernels::cross_entropy_rows) kernel, const float* logits,
-           const std::int64_t* labels, float* dlogits, std::int64_t samples, LossSum& sum) const {
-    CrossEntropyArgs args{logits,   labels,     dlogits, samples, classes, static_cast<float>(1.0 / divisor_),
-                          sum.loss, sum.correct};
-    (k_.*kernel)(args);
-    sum = {args.loss, args.correct};
-  }
-  // The results, of sums that are `step` bytes apart.
+        divisor(value_of<bool>(p.facts.get()) ? static_cast<double>(n) : 1.0),
+        scale(static_cast<float>(1.0 / divisor)) {}
+  // The results, of sums that are `step` bytes apart, added in a fixed order.
   void finish(const std::byte* sums, std::size_t step, std::int64_t count, void* const* out) const {
-    LossSum sum;
+    LossSum sum{};
     for (std::int64_t i = 0; i < count; ++i, sums += step) {
       const auto& part = *reinterpret_cast<const LossSum*>(sums);
       sum.loss += part.loss, sum.correct += part.correct;
     }
-    *floats(out[0]) = static_cast<float>(sum.loss / divisor_);
+    *floats(out[0]) = static_cast<float>(sum.loss / divisor);
     if (out[2]) *floats(out[2]) = static_cast<float>(sum.correct);
   }
-
- private:
-  const PointwiseKernels& k_;
-  double divisor_;
 };
 
 class CrossEntropyRows final : public Prepared {
@@ -145,9 +126,10 @@ class CrossEntropyRows final : public Prepared {
     if (stage == 1) return ce_.finish(a.shared + sums_.at, sizeof(LossSum), items_, a.out);
     const std::int64_t first = i * rows_, at = first * ce_.classes;
     sums[i] = {};
-    ce_.add(&PointwiseKernels::cross_entropy_rows, floats(a.in[0]) + at,
-            static_cast<const std::int64_t*>(a.in[1]) + first, a.out[1] ? floats(a.out[1]) + at : nullptr,
-            std::min(rows_, ce_.n - first), sums[i]);
+    ce_.k.cross_entropy_rows(
+        {floats(a.in[0]) + at, static_cast<const std::int64_t*>(a.in[1]) + first,
+         a.out[1] ? floats(a.out[1]) + at : nullptr, std::min(rows_, ce_.n - first), ce_.classes, ce_.scale},
+        sums[i]);
   }
 
  private:
@@ -159,15 +141,15 @@ class CrossEntropyRows final : public Prepared {
 class CrossEntropyBlocks final : public Sliced {
  public:
   explicit CrossEntropyBlocks(const Problem& p) : Sliced(p), ce_(p) {
-    cut_in(1);
+    cut_in(p, 1);
     own_.add<LossSum>(1);
     reduces(sizeof(LossSum));
   }
   void start(std::byte* own) const override { *reinterpret_cast<LossSum*>(own) = {}; }
   void slice(const SliceArgs& a) const override {
-    ce_.add(&PointwiseKernels::cross_entropy_block, floats(a.in[0]),
-            static_cast<const std::int64_t*>(a.in[1]), floats(a.out[1]), a.images,
-            *reinterpret_cast<LossSum*>(a.own));
+    ce_.k.cross_entropy_block({floats(a.in[0]), static_cast<const std::int64_t*>(a.in[1]), floats(a.out[1]),
+                               a.images, ce_.classes, ce_.scale},
+                              *reinterpret_cast<LossSum*>(a.own));
   }
   void end(std::byte* own, std::byte* partial) const override {
     *reinterpret_cast<LossSum*>(partial) = *reinterpret_cast<LossSum*>(own);
@@ -202,8 +184,7 @@ class SoftmaxCrossEntropy : public OpDef {
   }
   bool optional_output(int i) const override { return i > 0; }
   // dlogits is the gradient of the loss itself: what arrives only scales it.
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     if (dy.size() > 1 && dy[1] != kNoValue) throw ValueError("has no second gradient");
     if (dy[0] == kNoValue || !call.needs[0]) return {kNoValue, kNoValue};
     if (g.is_one(dy[0])) return {call.outputs[1], kNoValue};

@@ -27,16 +27,11 @@ class Backward : public Prepared {
                p.wants(0) ? pattern_.items() : 0};
   }
   void item(const RunArgs& a, int stage, std::int64_t i, const Worker&) const override {
-    switch (stage) {
-      case 0:
-        return pattern_.spread(mean_.in(a.shared), [&](std::int64_t c) { return floats(a.in[2])[c]; });
-      case 1:
-        return sum(a, i);
-      case 2:
-        return join(a, i * kJoined);
-      default:
-        return apply(a, i);
-    }
+    if (stage == 1) return sum(a, i);
+    if (stage == 2) return join(a, i * kJoined);
+    if (stage == 3) return apply(a, i);
+    for (std::int64_t c = 0; c < pattern_.channels(); ++c)
+      pattern_.put(mean_.in(a.shared), c, floats(a.in[2])[c]);
   }
   std::string detail() const override { return str(pattern_.groups(), " groups"); }
 

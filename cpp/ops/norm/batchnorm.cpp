@@ -20,16 +20,11 @@ std::shared_ptr<const Facts> norm_facts(bool inference, const Attrs& attrs) {
   return facts;
 }
 
-// The names of the statistics.
-template <bool kInference>
-constexpr const char* kMeanOf = kInference ? "running_mean" : "mean";
-template <bool kInference>
-constexpr const char* kSpreadOf = kInference ? "running_var" : "rstd";
-
 // The per-channel operands from `first` on: the statistics, gamma and beta, which may be absent.
-void expect_channels(const std::vector<TensorDesc>& in, std::size_t first, const char* mean,
-                     const char* spread, const TensorDesc& x) {
-  const char* const names[] = {mean, spread, "gamma", "beta"};
+void expect_channels(const std::vector<TensorDesc>& in, std::size_t first, bool inference,
+                     const TensorDesc& x) {
+  const char* const names[] = {inference ? "running_mean" : "mean", inference ? "running_var" : "rstd",
+                               "gamma", "beta"};
   for (std::size_t k = 0; k < 4; ++k) {
     const std::size_t i = first + k;
     if (i < in.size() && !in[i].absent)
@@ -65,9 +60,7 @@ class Stats : public OpDef {
   }
   bool optional_output(int) const override { return true; }
   // The statistics' part of the gradient is in batch_norm_backward.
-  std::vector<ValueId> backward(GradBuilder&, const Call&, const std::vector<ValueId>&) const override {
-    return {kNoValue};
-  }
+  ValueIds backward(GradBuilder&, const Call&, const ValueIds&) const override { return {kNoValue}; }
   Cost cost(const Problem& p) const override { return cost_of(p, 4); }
   PostOp as_post(const Facts* facts) const override {
     PostOp post;
@@ -100,7 +93,7 @@ class RunningStatistics : public OpDef {
   }
   bool batched_input(int) const override { return false; }
   bool updates(int input) const override { return input < 2; }
-  std::vector<ValueId> backward(GradBuilder&, const Call&, const std::vector<ValueId>&) const override {
+  ValueIds backward(GradBuilder&, const Call&, const ValueIds&) const override {
     return {kNoValue, kNoValue, kNoValue};
   }
 };
@@ -116,13 +109,12 @@ class Apply : public OpDef {
                   kInference ? "input, running_mean, running_var, gamma and beta"
                              : "input, mean, rstd, gamma and beta");
     expect_batch(in[0], "input");
-    expect_channels(in, 1, kMeanOf<kInference>, kSpreadOf<kInference>, in[0]);
+    expect_channels(in, 1, kInference, in[0]);
     return {{batched_desc(in[0].shape)}, norm_facts(kInference, attrs)};
   }
   bool batched_input(int i) const override { return i == 0; }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
-    std::vector<ValueId> grads(call.inputs.size(), kNoValue);
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
+    ValueIds grads(call.inputs.size(), kNoValue);
     if (dy[0] == kNoValue) return grads;
     const ValueId gamma = call.inputs.size() > 3 ? call.inputs[3] : kNoValue;
     const auto of = g.add(kInference ? "batch_norm_inference_backward" : "batch_norm_backward",
@@ -151,7 +143,7 @@ class Backward : public OpDef {
     expect_inputs(in, 4, 5, "output gradient, input, mean, deviation and gamma");
     expect_batch(in[0], "output gradient");
     expect_shape(in[1], "input", in[0].shape, "the output's gradient");
-    expect_channels(in, 2, kMeanOf<kInference>, kSpreadOf<kInference>, in[1]);
+    expect_channels(in, 2, kInference, in[1]);
     if (!kInference) expect_many(in[1]);
     const TensorDesc vector = plain_desc({in[1].shape[1]});
     return {{batched_desc(in[1].shape), vector, vector}, norm_facts(kInference, attrs)};

@@ -75,93 +75,93 @@ class RunningStatistics : public Prepared {
 };
 
 // y = f((x - mean) * scale + shift + residual): the operands in the order of the op, with its post-ops.
-struct Affine {
-  const NormKernels& k;
-  NormFacts facts;
-  Function function;
-  int gamma, beta, residual = -1;  // inputs
-  int kept = -1;                   // output: what the function is applied to
-
+class Affine {
+ public:
   explicit Affine(const Problem& p)
-      : k(*p.kernels().norm),
-        facts(facts_of<NormFacts>(p)),
-        function(function_of(p.after)),
-        gamma(own_input(p, 3)),
-        beta(own_input(p, 4)) {
-    if (const PostOp* add = find(p.after, PostKind::kAdd)) residual = add->in;
-    if (const PostOp* f = find(p.after, PostKind::kFunction)) kept = f->out;
+      : k_(*p.kernels().norm),
+        facts_(facts_of<NormFacts>(p)),
+        function_(function_of(p.after)),
+        gamma_(own_input(p, 3)),
+        beta_(own_input(p, 4)) {
+    if (const PostOp* add = find(p.after, PostKind::kAdd)) residual_ = add->in;
+    if (const PostOp* f = find(p.after, PostKind::kFunction)) kept_ = f->out;
   }
-  float mean(const void* const* in, std::int64_t c) const { return floats(in[1])[c]; }
-  float scale(const void* const* in, std::int64_t c) const {
+  // put(k, v) for the numbers of channel c: mean, scale, shift.
+  template <class Put>
+  void each_number(const void* const* in, std::int64_t c, Put&& put) const {
     const double spread = floats(in[2])[c],
-                 rstd = facts.inference ? 1 / std::sqrt(spread + facts.eps) : spread;
-    return static_cast<float>((gamma < 0 ? 1.0 : floats(in[gamma])[c]) * rstd);
+                 rstd = facts_.inference ? 1 / std::sqrt(spread + facts_.eps) : spread;
+    put(0, floats(in[1])[c]);
+    put(1, static_cast<float>((gamma_ < 0 ? 1.0 : floats(in[gamma_])[c]) * rstd));
+    put(2, beta_ < 0 ? 0.0f : floats(in[beta_])[c]);
   }
-  float shift(const void* const* in, std::int64_t c) const { return beta < 0 ? 0.0f : floats(in[beta])[c]; }
+  // numbers: their patterns, `step` apart. in(i), out(i): the operands, none where i is -1.
+  template <class In, class Out>
+  void run(const float* numbers, std::int64_t step, const NormRuns& runs, bool stream, In&& in,
+           Out&& out) const {
+    k_.apply({function_, stream && kept_ < 0, runs, numbers, numbers + step, numbers + 2 * step, in(0),
+              in(residual_), out(0), out(kept_)});
+  }
+
+ private:
+  const NormKernels& k_;
+  NormFacts facts_;
+  Function function_;
+  int gamma_, beta_, residual_ = -1;  // inputs
+  int kept_ = -1;                     // output: what the function is applied to
 };
 
 class ApplyChannelsLast : public Prepared {
  public:
-  explicit ApplyChannelsLast(const Problem& p) : affine_(p), pattern_(p) {
-    for (Range<float>* r : {&mean_, &scale_, &shift_}) *r = shared_.add(pattern_.pattern_floats());
+  explicit ApplyChannelsLast(const Problem& p)
+      : affine_(p), pattern_(p), step_(pattern_.pattern_floats()), numbers_(shared_.add(3 * step_)) {
     stages_ = {1, pattern_.items()};
   }
   void item(const RunArgs& a, int stage, std::int64_t i, const Worker&) const override {
-    float *const mean = mean_.in(a.shared), *const scale = scale_.in(a.shared),
-                 *const shift = shift_.in(a.shared);
+    float* const numbers = numbers_.in(a.shared);
     if (stage == 0) {
-      pattern_.spread(mean, [&](std::int64_t c) { return affine_.mean(a.in, c); });
-      pattern_.spread(scale, [&](std::int64_t c) { return affine_.scale(a.in, c); });
-      pattern_.spread(shift, [&](std::int64_t c) { return affine_.shift(a.in, c); });
+      for (std::int64_t c = 0; c < pattern_.channels(); ++c)
+        affine_.each_number(a.in, c, [&](int k, float v) { pattern_.put(numbers + k * step_, c, v); });
       return;
     }
-    const bool stream = affine_.kept < 0 && pattern_.streams(a.out[0]);
+    const bool stream = pattern_.streams(a.out[0]);
     pattern_.each_piece(i, [&](const Piece& piece) {
-      affine_.k.apply({affine_.function, stream, piece.runs, mean, scale, shift, pattern_.in(a, 0, piece),
-                       pattern_.in(a, affine_.residual, piece), pattern_.out(a, 0, piece),
-                       pattern_.out(a, affine_.kept, piece)});
+      affine_.run(
+          numbers, step_, piece.runs, stream, [&](int k) { return pattern_.in(a, k, piece); },
+          [&](int k) { return pattern_.out(a, k, piece); });
     });
   }
 
  private:
   Affine affine_;
   Pattern pattern_;
-  Range<float> mean_, scale_, shift_;
+  std::int64_t step_;
+  Range<float> numbers_;
 };
 
 class ApplyInterleaved : public Sliced {
  public:
   explicit ApplyInterleaved(const Problem& p)
-      : Sliced(p), affine_(p), c_(p.inputs[0].shape[1]), plane_(geometry_of(p.inputs[0]).channel) {
-    for (Range<float>* r : {&mean_, &scale_, &shift_}) *r = own_.add(block());
-  }
+      : Sliced(p),
+        affine_(p),
+        c_(p.inputs[0].shape[1]),
+        plane_(geometry_of(p.inputs[0]).channel),
+        numbers_(own_.add(3 * block())) {}
   void slice(const SliceArgs& a) const override {
-    float *const mean = mean_.in(a.own), *const scale = scale_.in(a.own), *const shift = shift_.in(a.own);
+    float* const numbers = numbers_.in(a.own);
     for (std::int64_t c = 0; c < c_; ++c) {
-      std::fill_n(mean, block(), affine_.mean(a.in, c));
-      std::fill_n(scale, block(), affine_.scale(a.in, c));
-      std::fill_n(shift, block(), affine_.shift(a.in, c));
-      const auto in = [&](int i) { return i < 0 ? NormIn{} : NormIn{floats(a.in[i]) + c * plane_, block()}; };
-      const auto out = [&](int i) {
-        return i < 0 ? NormOut{} : NormOut{floats(a.out[i]) + c * plane_, block()};
-      };
-      affine_.k.apply({affine_.function,
-                       false,
-                       {1, plane_, 1},
-                       mean,
-                       scale,
-                       shift,
-                       in(0),
-                       in(affine_.residual),
-                       out(0),
-                       out(affine_.kept)});
+      affine_.each_number(a.in, c, [&](int k, float v) { std::fill_n(numbers + k * block(), block(), v); });
+      affine_.run(
+          numbers, block(), {1, plane_, 1}, false,
+          [&](int k) { return k < 0 ? NormIn{} : NormIn{floats(a.in[k]) + c * plane_, block()}; },
+          [&](int k) { return k < 0 ? NormOut{} : NormOut{floats(a.out[k]) + c * plane_, block()}; });
     }
   }
 
  private:
   Affine affine_;
   std::int64_t c_, plane_;
-  Range<float> mean_, scale_, shift_;
+  Range<float> numbers_;
 };
 
 }  // namespace

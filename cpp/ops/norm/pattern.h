@@ -30,15 +30,16 @@ class Pattern {
   // Whether a result as large as this is better stored past the cache.
   bool streams(const void* to) const { return streams_ && reinterpret_cast<std::uintptr_t>(to) % 64 == 0; }
   std::int64_t groups() const { return groups_; }
+  // Operand i of a piece; none where i is -1.
   NormIn in(const RunArgs& a, int i, const Piece& piece) const {
     if (i < 0) return {};
-    return {floats(a.in[i]) + in_[static_cast<std::size_t>(i)].at(piece, c_),
-            in_[static_cast<std::size_t>(i)].row};
+    const Steps& s = in_[static_cast<std::size_t>(i)];
+    return {floats(a.in[i]) + s.at(piece, c_), s.row};
   }
   NormOut out(const RunArgs& a, int i, const Piece& piece) const {
     if (i < 0) return {};
-    return {floats(a.out[i]) + out_[static_cast<std::size_t>(i)].at(piece, c_),
-            out_[static_cast<std::size_t>(i)].row};
+    const Steps& s = out_[static_cast<std::size_t>(i)];
+    return {floats(a.out[i]) + s.at(piece, c_), s.row};
   }
 
   // A per-channel number at all its positions in a pattern of `pattern_floats()`.
@@ -46,10 +47,6 @@ class Pattern {
   void put(float* to, std::int64_t c, float v) const {
     if (interleaved_) return void(std::fill_n(to + c * width_, width_, v));
     for (std::int64_t j = c; j < row_; j += c_) to[j] = v;
-  }
-  template <class F>
-  void spread(float* to, F&& value_of) const {
-    for (std::int64_t c = 0; c < c_; ++c) put(to, c, value_of(c));
   }
   // Where the numbers of a piece start in it.
   std::int64_t at(const Piece& piece) const { return interleaved_ ? piece.plane % c_ * width_ : 0; }

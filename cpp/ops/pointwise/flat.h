@@ -12,8 +12,6 @@
 
 namespace fastcnn::ops {
 
-class Registry;
-
 // The arithmetic of an op: derived from this, made from a Problem, with
 //   void operator()(const void* const* in, void* const* out, std::int64_t n) const
 // for n elements that lie side by side in every operand.
@@ -87,21 +85,16 @@ class FlatBlocks final : public Sliced {
   std::int64_t n_;
 };
 
+template <class Kernel, bool kBlocks>
+std::string flat_declines(const Problem& p) {
+  const bool blocks = layout_of(p) == Layout::kInterleaved;
+  const char* const takes = kBlocks ? "takes interleaved values" : "takes values that are not interleaved";
+  return first_of(blocks == kBlocks ? "" : takes, unless_alike(p), Kernel::declines(p));
+}
 template <class Kernel>
 std::vector<Impl> flat() {
-  return {{"interleaved",
-           [](const Problem& p) {
-             return first_of(layout_of(p) == Layout::kInterleaved ? "" : "takes interleaved values",
-                             unless_alike(p), Kernel::declines(p));
-           },
-           prepare<FlatBlocks<Kernel>>, true},
-          {"flat",
-           [](const Problem& p) {
-             return first_of(
-                 layout_of(p) != Layout::kInterleaved ? "" : "takes values that are not interleaved",
-                 unless_alike(p), Kernel::declines(p));
-           },
-           prepare<FlatRuns<Kernel>>}};
+  return {{"interleaved", flat_declines<Kernel, true>, prepare<FlatBlocks<Kernel>>, true},
+          {"flat", flat_declines<Kernel, false>, prepare<FlatRuns<Kernel>>}};
 }
 
 class FlatOp : public OpDef {
@@ -109,7 +102,5 @@ class FlatOp : public OpDef {
   using OpDef::OpDef;
   int in_place(const Problem&) const override { return 0; }
 };
-
-void register_arithmetic(Registry& r);  // add, scale
 
 }  // namespace fastcnn::ops

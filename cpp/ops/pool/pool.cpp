@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "ops/checks.h"
 #include "ops/registry.h"
 
 namespace fastcnn::ops {
@@ -110,7 +109,7 @@ void set_fixed_windows(PoolGeometry& g, const Attrs& attrs, const Shape& x, cons
 
 bool is_fixed(PoolKind kind) { return kind == PoolKind::kMax || kind == PoolKind::kAverage; }
 
-std::vector<AttrSpec> attributes_of(PoolKind kind, bool backward) {
+std::vector<AttrSpec> attributes_of(PoolKind kind) {
   std::vector<AttrSpec> specs;
   if (is_fixed(kind))
     specs = {{"kernel_size", AttrKind::kIntegers, {}, true},
@@ -119,31 +118,25 @@ std::vector<AttrSpec> attributes_of(PoolKind kind, bool backward) {
              {"ceil_mode", AttrKind::kInteger, std::int64_t{0}}};
   if (kind == PoolKind::kAverage) specs.push_back({"count_include_pad", AttrKind::kInteger, std::int64_t{1}});
   if (kind == PoolKind::kAdaptiveAverage) specs.push_back({"output_size", AttrKind::kIntegers, {}, true});
-  if (backward) specs.push_back({"input_size", AttrKind::kIntegers, {}, true});
   return specs;
 }
 
-std::string name_of(PoolKind kind, int rank, bool backward) {
-  static const char* const kKinds[] = {"max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool"};
-  return str(kKinds[static_cast<int>(kind)], rank, "d", backward ? "_backward" : "");
-}
+constexpr const char* kNames[] = {"max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool"};
 
-class Pool : public OpDef {
+class Pool : public MapOp {
  public:
   Pool(PoolKind kind, int rank, bool backward)
-      : OpDef(name_of(kind, rank, backward), attributes_of(kind, backward), pool_implementations()),
+      : MapOp(str(kNames[static_cast<int>(kind)], rank, "d"), attributes_of(kind), pool_implementations(),
+              backward),
         kind_(kind),
-        rank_(rank),
-        backward_(backward) {}
+        rank_(rank) {}
 
   Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
-    if (!backward_)
-      expect_inputs(in, 1, 1, "one input");
-    else if (kind_ == PoolKind::kMax)
+    if (backward_ && kind_ == PoolKind::kMax)
       expect_inputs(in, 2, 2, "the output's gradient and the index");
     else
-      expect_inputs(in, 1, 1, "the output's gradient");
-    expect_map(in[0], backward_ ? "output gradient" : "input", rank_);
+      expect_inputs(in, 1, 1, backward_ ? "the output's gradient" : "one input");
+    expect_map(in[0], operand(), rank_);
     const Shape& given = in[0].shape;
     Ints x = given.vec(), y = x;
     const Ints size = backward_ ? sizes_of(attrs, "input_size", rank_) : Ints(given.begin() + 2, given.end());
@@ -152,28 +145,15 @@ class Pool : public OpDef {
     g->kind = kind_, g->backward = backward_;
     set_windows(*g, attrs, Shape(x), size);
     for (int i = 0; i < rank_; ++i) y[static_cast<std::size_t>(2 + i)] = g->axes[3 - rank_ + i].out;
-    if (!backward_) {
-      Inferred made{{batched_desc(Shape(y))}, g};
-      if (kind_ == PoolKind::kMax) made.outputs.push_back(batched_desc(Shape(y), g->index_type()));
-      return made;
-    }
-    check(given == Shape(y), "expected an output gradient of ", Shape(y), ", got ", given, " (input ",
-          Shape(x), ")");
-    if (kind_ == PoolKind::kMax) expect_index(in[1], *g, Shape(y));
-    return {{batched_desc(Shape(x))}, g};
+    Inferred made = inferred(given, Shape(x), Shape(y), g);
+    if (kind_ != PoolKind::kMax) return made;
+    if (backward_)
+      expect_index(in[1], *g, Shape(y));
+    else
+      made.outputs.push_back(batched_desc(Shape(y), g->index_type()));
+    return made;
   }
   bool optional_output(int i) const override { return i == 1; }  // the index
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
-    if (backward_) return OpDef::backward(g, call, dy);
-    if (dy[0] == kNoValue || !call.needs[0]) return {kNoValue};
-    std::vector<ValueId> inputs = {dy[0]};
-    if (kind_ == PoolKind::kMax) inputs.push_back(call.outputs[1]);
-    Attrs attrs = call.attrs;
-    const Shape& x = g.desc(call.inputs[0]).shape;
-    attrs.set("input_size", Ints(x.begin() + 2, x.end()));
-    return {g.add(name_of(kind_, rank_, true), inputs, attrs)[0]};
-  }
   Cost cost(const Problem& p) const override {
     const Shape& s = p.inputs[0].shape;
     double taps = static_cast<double>(s[0] * s[1]);
@@ -206,21 +186,18 @@ class Pool : public OpDef {
       for (std::size_t i = 0; i < size.size(); ++i)
         g.axes[3 - size.size() + i] = adaptive_axis(size[i], out[i]);
     }
-    double taps = 1;
-    for (const Axis& axis : g.axes) taps *= static_cast<double>(axis.kernel);
-    check(taps <= INT32_MAX, "expected fewer than 2^31 taps per window, got ", taps, " (input ", x, ")");
+    check(g.taps() <= INT32_MAX, "expected fewer than 2^31 taps per window, got ", g.taps(), " (input ", x,
+          ")");
   }
   static void expect_index(const TensorDesc& index, const PoolGeometry& g, const Shape& y) {
     if (index.dtype != g.index_type())
       throw TypeError(str("expected ", fastcnn::name_of(g.index_type()), " index for a window of ",
-                          g.axes[0].kernel * g.axes[1].kernel * g.axes[2].kernel, " taps, got ",
-                          fastcnn::name_of(index.dtype)));
+                          static_cast<std::int64_t>(g.taps()), " taps, got ", fastcnn::name_of(index.dtype)));
     check(index.shape == y, "expected an index of ", y, ", got ", index.shape);
   }
 
   PoolKind kind_;
   int rank_;
-  bool backward_;
 };
 
 }  // namespace

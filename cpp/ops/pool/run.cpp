@@ -1,7 +1,5 @@
 // Runs the poolings, in channels-last and in batch-interleaved values.
 #include "kernels/table.h"
-#include "ops/checks.h"
-#include "ops/maps.h"
 #include "ops/pool/pool.h"
 
 namespace fastcnn::ops {
@@ -12,14 +10,6 @@ PoolAxis axis_of(const PoolGeometry::Axis& a) {
 }
 PoolSteps steps_of(const Map& m) { return {m.plane, m.row, m.pixel}; }
 
-// Input and output by their forward names, or their gradients.
-const TensorDesc& x_of(const Problem& p) {
-  return facts_of<PoolGeometry>(p).backward ? p.outputs[0] : p.inputs[0];
-}
-const TensorDesc& y_of(const Problem& p) {
-  return facts_of<PoolGeometry>(p).backward ? p.inputs[0] : p.outputs[0];
-}
-
 class PoolStep {
  public:
   explicit PoolStep(const Problem& p)
@@ -28,6 +18,7 @@ class PoolStep {
         k_(*p.kernels().pool),
         x_(map_of(x_of(p))),
         y_(map_of(y_of(p))),
+        max_(g_.kind == PoolKind::kMax),
         index_bytes_(size_of(g_.index_type())) {
     params_ = {x_.c,         axis_of(g_.axes[0]), axis_of(g_.axes[1]), axis_of(g_.axes[2]),
                steps_of(x_), steps_of(y_),        index_bytes_ > 1,    g_.tiled()};
@@ -38,16 +29,11 @@ class PoolStep {
   void run(const void* const* in, void* const* out, std::int64_t map, std::int64_t r0,
            std::int64_t r1) const {
     const std::int64_t x = map * x_.step, y = map * y_.step, index = map * index_bytes_;
-    const bool max = g_.kind == PoolKind::kMax;
     if (g_.backward) {
+      const void* const from = max_ ? static_cast<const std::byte*>(in[1]) + index : nullptr;
       const float* const v = operand_ < 0 ? nullptr : floats(in[operand_]) + x;
-      const float* const dy = floats(in[0]) + y;
-      float* const dx = floats(out[0]) + x;
-      if (max)
-        k_.max_grad_rows(params_, dy, static_cast<const std::byte*>(in[1]) + index, function_, v, dx, r0, r1);
-      else
-        k_.average_grad_rows(params_, dy, function_, v, dx, r0, r1);
-    } else if (max) {
+      k_.grad_rows(params_, floats(in[0]) + y, from, function_, v, floats(out[0]) + x, r0, r1);
+    } else if (max_) {
       void* const to = out[1] ? static_cast<std::byte*>(out[1]) + index : nullptr;
       k_.max_rows(params_, floats(in[0]) + x, floats(out[0]) + y, to, r0, r1);
     } else {
@@ -60,6 +46,7 @@ class PoolStep {
   const PoolGeometry& g_;
   const PoolKernels& k_;
   Map x_, y_;
+  bool max_;
   std::int64_t index_bytes_;  // of a map
   PoolParams params_;
   Function function_;  // whose gradient follows

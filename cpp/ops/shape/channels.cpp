@@ -48,9 +48,8 @@ class Concat : public ChannelOp {
     return result(in[0].shape, std::move(pieces));
   }
   bool joins_channels() const override { return true; }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
-    std::vector<ValueId> grads(call.inputs.size(), kNoValue);
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
+    ValueIds grads(call.inputs.size(), kNoValue);
     for (const Piece& piece : value_of<Pieces>(call.facts.get())) {
       const auto i = static_cast<std::size_t>(piece.input);
       if (dy[0] != kNoValue && call.needs[i])
@@ -76,8 +75,7 @@ class SliceChannels : public ChannelOp {
     return result(in[0].shape, {{0, begin, 0, end - begin}});
   }
   std::int64_t first_channel(const Facts* facts) const override { return value_of<Pieces>(facts)[0].from; }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     const Piece piece = value_of<Pieces>(call.facts.get())[0];
     const std::int64_t after = g.desc(call.inputs[0]).shape[1] - piece.from - piece.n;
     return {g.add("pad_channels", {dy[0]}, {{"before", piece.from}, {"after", after}})[0]};
@@ -101,8 +99,7 @@ class PadChannels : public ChannelOp {
     const std::int64_t c = in[0].shape[1];
     return result(in[0].shape, {{-1, 0, 0, before}, {0, 0, before, c}, {-1, 0, before + c, after}});
   }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     const Piece x = value_of<Pieces>(call.facts.get())[1];
     return {g.add("slice_channels", {dy[0]}, {{"begin", x.to}, {"end", x.to + x.n}})[0]};
   }

@@ -24,7 +24,7 @@ class BlockMove : public Sliced {
         k_(*p.kernels().layout),
         images_(images_of(kInto ? p.inputs[0] : p.outputs[0])),
         bytes_(p.inputs[0].dtype == DType::kUInt8) {
-    kInto ? cut_in(0) : cut_out(0);
+    kInto ? cut_in(p, 0) : cut_out(p, 0);
   }
   void slice(const SliceArgs& a) const override {
     BlockImages images = images_;
@@ -43,37 +43,30 @@ class BlockMove : public Sliced {
   bool bytes_;
 };
 
-// uint8 to float32 in place order.
-class BytesToFloat : public Prepared {
+// Every element in its place: copied, or from uint8 to float32.
+class MoveInOrder : public Prepared {
  public:
-  explicit BytesToFloat(const Problem& p) : k_(*p.kernels().layout), n_(storage_elements(p.inputs[0])) {
-    stages_ = {ceil_div(n_, kFlatItem)};
+  explicit MoveInOrder(const Problem& p)
+      : k_(*p.kernels().layout),
+        to_float_(p.inputs[0].dtype != p.outputs[0].dtype),
+        n_(to_float_ ? storage_elements(p.inputs[0]) : storage_bytes(p.inputs[0])),
+        item_(to_float_ ? kFlatItem : kCopiedBytes) {
+    stages_ = {ceil_div(n_, item_)};
   }
   void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
-    const std::int64_t at = i * kFlatItem;
-    k_.to_float(static_cast<const std::uint8_t*>(a.in[0]) + at, floats(a.out[0]) + at,
-                std::min(kFlatItem, n_ - at));
+    const std::int64_t at = i * item_, n = std::min(item_, n_ - at);
+    const auto* const from = static_cast<const std::uint8_t*>(a.in[0]) + at;
+    if (to_float_)
+      k_.to_float(from, floats(a.out[0]) + at, n);
+    else
+      std::memcpy(static_cast<std::uint8_t*>(a.out[0]) + at, from, static_cast<std::size_t>(n));
   }
 
  private:
+  static constexpr std::int64_t kCopiedBytes = std::int64_t{1} << 18;
   const LayoutKernels& k_;
-  std::int64_t n_;
-};
-
-class CopyBytes : public Prepared {
- public:
-  explicit CopyBytes(const Problem& p) : bytes_(storage_bytes(p.inputs[0])) {
-    stages_ = {ceil_div(bytes_, kItem)};
-  }
-  void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
-    std::memcpy(static_cast<std::byte*>(a.out[0]) + i * kItem,
-                static_cast<const std::byte*>(a.in[0]) + i * kItem,
-                static_cast<std::size_t>(std::min(kItem, bytes_ - i * kItem)));
-  }
-
- private:
-  static constexpr std::int64_t kItem = std::int64_t{1} << 18;
-  std::int64_t bytes_;
+  bool to_float_;
+  std::int64_t n_, item_;  // elements of the input, or bytes
 };
 
 // The index of max pooling has its value's layout, whatever its type: moved by plain loops, outside any hot
@@ -109,32 +102,33 @@ bool changes_type(const Problem& p) { return p.inputs[0].dtype != p.outputs[0].d
 bool same_place(const Problem& p) {
   return same_memory(p.inputs[0], p.inputs[0].layout, p.outputs[0].layout) && unless_dense(p).empty();
 }
-bool gives_float(const Problem& p) { return p.outputs[0].dtype == DType::kFloat32; }
 bool takes_float(const Problem& p) { return p.inputs[0].dtype == DType::kFloat32; }
-bool from_blocks(const Problem& p) { return p.inputs[0].layout == Layout::kInterleaved; }
-bool to_blocks(const Problem& p) { return p.outputs[0].layout == Layout::kInterleaved; }
-
-template <bool (*kTakes)(const Problem&)>
-std::string unless(const Problem& p) {
-  return kTakes(p) ? unless_no_posts(p) : "does another kind of move";
+bool gives_float(const Problem& p) { return p.outputs[0].dtype == DType::kFloat32; }
+bool moves(const Problem& p, bool from_blocks, bool to_blocks) {
+  return (p.inputs[0].layout == Layout::kInterleaved) == from_blocks &&
+         (p.outputs[0].layout == Layout::kInterleaved) == to_blocks;
 }
 
-// The fact: memory of its own although the bytes are the same.
-bool is_copy(const Problem& p) { return same_place(p) && !changes_type(p) && value_of<bool>(p.facts.get()); }
 bool is_view(const Problem& p) { return same_place(p) && !changes_type(p); }
+// The fact: memory of its own although the bytes are the same.
+bool is_copy(const Problem& p) { return is_view(p) && value_of<bool>(p.facts.get()); }
 bool is_flat(const Problem& p) { return same_place(p) && changes_type(p); }
 bool is_slice(const Problem& p) {
   return takes_float(p) && p.inputs[0].layout == p.outputs[0].layout && p.inputs[0].shape.rank() >= 2;
 }
-bool is_interleaving(const Problem& p) { return !from_blocks(p) && to_blocks(p) && gives_float(p); }
-bool is_deinterleaving(const Problem& p) { return from_blocks(p) && !to_blocks(p) && takes_float(p); }
+bool is_interleaving(const Problem& p) { return moves(p, false, true) && gives_float(p); }
+bool is_deinterleaving(const Problem& p) { return moves(p, true, false) && takes_float(p); }
 bool is_transpose(const Problem& p) {
-  return !from_blocks(p) && !to_blocks(p) && gives_float(p) &&
+  return moves(p, false, false) && gives_float(p) &&
          transposes(geometry_of(p.inputs[0]), geometry_of(p.outputs[0]));
 }
 bool is_moved_by_element(const Problem& p) {
   const DType type = p.inputs[0].dtype;
   return type == DType::kUInt8 || (type == DType::kInt32 && !changes_type(p));
+}
+template <bool (*kTakes)(const Problem&)>
+std::string unless(const Problem& p) {
+  return kTakes(p) ? unless_no_posts(p) : "does another kind of move";
 }
 
 std::unique_ptr<Prepared> prepare_slice(const Problem& p) {
@@ -153,9 +147,9 @@ class Convert : public MovingOp {
  public:
   Convert()
       : MovingOp("convert", {{"copy", AttrKind::kInteger, std::int64_t{0}}},
-                 {{"copy", unless<is_copy>, prepare<CopyBytes>},
+                 {{"copy", unless<is_copy>, prepare<MoveInOrder>},
                   {"view", unless<is_view>, prepare<SameBytes>},
-                  {"bytes", unless<is_flat>, prepare<BytesToFloat>},
+                  {"bytes", unless<is_flat>, prepare<MoveInOrder>},
                   {"slice", unless<is_slice>, prepare_slice, true},
                   {"interleave", unless<is_interleaving>, prepare<BlockMove<true>>, true},
                   {"deinterleave", unless<is_deinterleaving>, prepare<BlockMove<false>>, true},
@@ -171,8 +165,7 @@ class Convert : public MovingOp {
             fact(attrs.flag("copy"))};
   }
   bool any_layout(int) const override { return true; }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     if (g.desc(call.inputs[0]).dtype != DType::kFloat32) throw ValueError("integers have no gradient");
     return {dy[0]};
   }

@@ -53,8 +53,7 @@ class Flatten : public MovingOp {
     const auto features = std::accumulate(s.begin() + 1, s.end(), std::int64_t{1}, checked_product);
     return {{batched_desc({s[0], features})}};
   }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     const Shape& x = g.desc(call.inputs[0]).shape;
     if (x.rank() == 2) return {dy[0]};
     return {g.add("unflatten", {dy[0]}, {{"shape", Ints(x.begin() + 1, x.end())}})[0]};
@@ -77,8 +76,7 @@ class Unflatten : public MovingOp {
     dims.insert(dims.begin(), in[0].shape[0]);
     return {{batched_desc(Shape(dims))}};
   }
-  std::vector<ValueId> backward(GradBuilder& g, const Call& call,
-                                const std::vector<ValueId>& dy) const override {
+  ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     return {g.add("flatten", {dy[0]}, {})[0]};
   }
 };

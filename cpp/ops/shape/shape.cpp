@@ -81,11 +81,10 @@ bool gives_plain(const Geometry& from, const Geometry& to) {
 }
 
 // Strips of pixels are the items.
-template <class T>
 class TransposeImages : public Prepared {
  public:
   TransposeImages(const Problem& p, const Geometry& from, const Geometry& to)
-      : k_(*p.kernels().layout), from_(from), to_(to) {
+      : k_(*p.kernels().layout), from_(from), to_(to), bytes_(p.inputs[0].dtype == DType::kUInt8) {
     strip_ = std::max<std::int64_t>(64, kFlatItem / std::max<std::int64_t>(1, from.c) / 64 * 64);
     strips_ = ceil_div(from.pixels(), strip_);
     stages_ = {from.n * strips_};
@@ -93,25 +92,24 @@ class TransposeImages : public Prepared {
   void item(const RunArgs& a, int, std::int64_t i, const Worker&) const override {
     const std::int64_t image = i / strips_, first = i % strips_ * strip_;
     const std::int64_t pixels = std::min(strip_, from_.pixels() - first);
-    const T* const src = static_cast<const T*>(a.in[0]) + image * from_.image + first * from_.pixel;
+    const std::int64_t src = image * from_.image + first * from_.pixel;
     float* const dst = floats(a.out[0]) + image * to_.image + first * to_.pixel;
+    const auto transpose = [&](std::int64_t ls, std::int64_t rows, std::int64_t cols, std::int64_t ld) {
+      if (bytes_)
+        k_.transpose_u8(static_cast<const std::uint8_t*>(a.in[0]) + src, ls, rows, cols, dst, ld);
+      else
+        k_.transpose(floats(a.in[0]) + src, ls, rows, cols, dst, ld);
+    };
     if (gives_plain(from_, to_))
-      transpose(src, from_.pixel, pixels, from_.c, dst, to_.channel);
+      transpose(from_.pixel, pixels, from_.c, to_.channel);
     else
-      transpose(src, from_.channel, from_.c, pixels, dst, to_.pixel);
+      transpose(from_.channel, from_.c, pixels, to_.pixel);
   }
 
  private:
-  void transpose(const T* src, std::int64_t ls, std::int64_t rows, std::int64_t cols, float* dst,
-                 std::int64_t ld) const {
-    if constexpr (sizeof(T) == sizeof(float))
-      k_.transpose(src, ls, rows, cols, dst, ld);
-    else
-      k_.transpose_u8(src, ls, rows, cols, dst, ld);
-  }
-
   const LayoutKernels& k_;
   Geometry from_, to_;
+  bool bytes_;
   std::int64_t strip_, strips_;
 };
 
@@ -127,8 +125,7 @@ bool transposes(const Geometry& from, const Geometry& to) {
 }
 
 std::unique_ptr<Prepared> transpose_images(const Problem& p, const Geometry& from, const Geometry& to) {
-  if (p.inputs[0].dtype == DType::kUInt8) return std::make_unique<TransposeImages<std::uint8_t>>(p, from, to);
-  return std::make_unique<TransposeImages<float>>(p, from, to);
+  return std::make_unique<TransposeImages>(p, from, to);
 }
 
 void register_shape(Registry& r) {

@@ -25,28 +25,27 @@ FASTCNN_INLINE const float* row_of(const float* const* groups, std::ptrdiff_t a_
   return kRowsApart ? groups[m / 4] + (m % 4) * a_m : groups[0] + m;
 }
 
-// kRowsApart: a_k == 1, else a_m == 1. kTail: VT == 1 and only `lanes` columns exist.
-template <int MT, int VT, bool kRowsApart, bool kTail>
-void outer_tile(const OuterProduct& p, std::int64_t m0, std::int64_t n0, int lanes) {
-  Vec acc[MT][VT];
-  float* const c = p.c + m0 * p.c_m + n0;
+// f(m, v) for each vector of a tile.
+template <int MT, int VT, class F>
+FASTCNN_INLINE void each_vector(F&& f) {
 #pragma GCC unroll 32
   for (int m = 0; m < MT; ++m)
 #pragma GCC unroll 8
-    for (int v = 0; v < VT; ++v) acc[m][v] = zero();
+    for (int v = 0; v < VT; ++v) f(m, v);
+}
+
+// kRowsApart: a_k == 1, else a_m == 1. Where not all lanes exist, VT == 1.
+template <int MT, int VT, bool kRowsApart, class Lanes>
+FASTCNN_INLINE void outer_tile(const OuterProduct& p, std::int64_t m0, std::int64_t n0, Lanes lanes) {
+  Vec acc[MT][VT];
+  float* const c = p.c + m0 * p.c_m + n0;
+  each_vector<MT, VT>([&](int m, int v) { acc[m][v] = zero(); });
   if (p.accumulate || p.column_start) {
     const float* const from = p.accumulate ? c : p.column_start + n0;
     const std::ptrdiff_t step = p.accumulate ? p.c_m : 0;
-#pragma GCC unroll 32
-    for (int m = 0; m < MT; ++m)
-#pragma GCC unroll 8
-      for (int v = 0; v < VT; ++v)
-        acc[m][v] = kTail ? load_n(from + m * step, lanes) : load(from + m * step + v * kWidth);
+    each_vector<MT, VT>([&](int m, int v) { acc[m][v] = load_first(from + m * step + v * kWidth, lanes); });
   } else if (p.row_start) {
-#pragma GCC unroll 32
-    for (int m = 0; m < MT; ++m)
-#pragma GCC unroll 8
-      for (int v = 0; v < VT; ++v) acc[m][v] = broadcast(p.row_start[m0 + m]);
+    each_vector<MT, VT>([&](int m, int v) { acc[m][v] = broadcast(p.row_start[m0 + m]); });
   }
 
   const float* a = p.a + m0 * p.a_m;
@@ -62,7 +61,7 @@ void outer_tile(const OuterProduct& p, std::int64_t m0, std::int64_t n0, int lan
     for (std::int64_t k = 0; k < steps; ++k) {
       Vec bv[VT];
 #pragma GCC unroll 8
-      for (int v = 0; v < VT; ++v) bv[v] = kTail ? load_n(b, lanes) : load(b + v * kWidth);
+      for (int v = 0; v < VT; ++v) bv[v] = load_first(b + v * kWidth, lanes);
 #pragma GCC unroll 32
       for (int m = 0; m < MT; ++m) {
         const Vec x = broadcast(*row_of<kRowsApart>(groups, a_m, m));
@@ -75,30 +74,24 @@ void outer_tile(const OuterProduct& p, std::int64_t m0, std::int64_t n0, int lan
     }
   }
 
-#pragma GCC unroll 32
-  for (int m = 0; m < MT; ++m)
-#pragma GCC unroll 8
-    for (int v = 0; v < VT; ++v) {
-      if (kTail)
-        store_n(c + m * p.c_m, acc[m][v], lanes);
-      else
-        store(c + m * p.c_m + v * kWidth, acc[m][v]);
-    }
+  each_vector<MT, VT>([&](int m, int v) { store_first(c + m * p.c_m + v * kWidth, acc[m][v], lanes); });
 }
 
-template <bool kRowsApart, bool kTail>
+// Lanes: Full, or Some for the last columns.
+template <bool kRowsApart, class Lanes>
 struct OuterTiles {
-  static constexpr int kRows = kTail ? 1 : kMaxVectors, kColumns = kAccumulators;  // vectors, rows of A
+  static constexpr int kRows = __is_empty(Lanes) ? kMaxVectors : 1,
+                       kColumns = kAccumulators;  // vectors, rows
   static constexpr bool fits(int vectors, int rows) { return rows <= max_rows(vectors); }
   template <int VT, int MT>
-  static void tile(const OuterProduct& p, std::int64_t m0, std::int64_t n0, int lanes) {
-    outer_tile<MT, VT, kRowsApart, kTail>(p, m0, n0, lanes);
+  static void tile(const OuterProduct& p, std::int64_t m0, std::int64_t n0, Lanes lanes) {
+    outer_tile<MT, VT, kRowsApart>(p, m0, n0, lanes);
   }
 };
 
-template <bool kTail>
-constexpr decltype(make_tiles<OuterTiles<true, kTail>>()) kOuterTiles[] = {
-    make_tiles<OuterTiles<false, kTail>>(), make_tiles<OuterTiles<true, kTail>>()};
+template <class Lanes>
+constexpr decltype(make_tiles<OuterTiles<true, Lanes>>()) kOuterTiles[] = {
+    make_tiles<OuterTiles<false, Lanes>>(), make_tiles<OuterTiles<true, Lanes>>()};
 
 int best_vectors(std::int64_t m, std::int64_t vectors) {
   int best = 1;
@@ -112,17 +105,15 @@ int best_vectors(std::int64_t m, std::int64_t vectors) {
 
 void outer(const OuterProduct& p) {
   if (p.m <= 0 || p.n <= 0) return;
-  const bool apart = p.a_m != 1;
   const std::int64_t vectors = p.n / kWidth;
+  const auto columns = [&](std::int64_t n0, int v, auto lanes) {
+    const auto& tiles = kOuterTiles<decltype(lanes)>[p.a_m != 1].at[v];
+    Parts(p.m, max_rows(v)).each([&](std::int64_t m0, int rows) { tiles[rows](p, m0, n0, lanes); });
+  };
   Parts(vectors, best_vectors(p.m, vectors)).each([&](std::int64_t first, int v) {
-    Parts(p.m, max_rows(v)).each([&](std::int64_t m0, int rows) {
-      kOuterTiles<false>[apart].at[v][rows](p, m0, first * kWidth, kWidth);
-    });
+    columns(first * kWidth, v, Full{});
   });
-  if (const int lanes = static_cast<int>(p.n % kWidth))
-    Parts(p.m, max_rows(1)).each([&](std::int64_t m0, int rows) {
-      kOuterTiles<true>[apart].at[1][rows](p, m0, vectors * kWidth, lanes);
-    });
+  if (p.n % kWidth) columns(vectors * kWidth, 1, Some{(int)(p.n % kWidth)});
 }
 
 // ---- y = x W^T with both operands read along their rows ------------------------------------------------
@@ -138,26 +129,17 @@ void dot_tile(const DotProducts& p, std::int64_t i0, std::int64_t o0) {
   const float* const x = p.x + i0 * p.x_i;
   const float* const w = p.w + o0 * p.w_o;
   const std::ptrdiff_t x_i = p.x_i, w_o = p.w_o;
-  std::int64_t k = 0;
-  for (; k + kWidth <= p.k; k += kWidth) {
+  for_lanes(p.k, [&](std::int64_t k, auto lanes) __attribute__((always_inline)) {
     Vec wv[OT];
 #pragma GCC unroll 8
-    for (int o = 0; o < OT; ++o) wv[o] = load(w + o * w_o + k);
+    for (int o = 0; o < OT; ++o) wv[o] = load_first(w + o * w_o + k, lanes);
 #pragma GCC unroll 8
     for (int i = 0; i < IT; ++i) {
-      const Vec xv = load(x + i * x_i + k);
+      const Vec xv = load_first(x + i * x_i + k, lanes);
 #pragma GCC unroll 8
       for (int o = 0; o < OT; ++o) acc[i * OT + o] = fma(xv, wv[o], acc[i * OT + o]);
     }
-  }
-  if (const int left = static_cast<int>(p.k - k)) {
-#pragma GCC unroll 8
-    for (int i = 0; i < IT; ++i) {
-      const Vec xv = load_n(x + i * x_i + k, left);
-#pragma GCC unroll 8
-      for (int o = 0; o < OT; ++o) acc[i * OT + o] = fma(xv, load_n(w + o * w_o + k, left), acc[i * OT + o]);
-    }
-  }
+  });
   float sums[kCount];
 #pragma GCC unroll 8
   for (int t = 0; t < kCount; t += kWidth) store(sums + t, reduce_add_each(acc + t));
@@ -191,41 +173,16 @@ void dot(const DotProducts& p) {
   });
 }
 
-// ---- Reordering and bias gradients ---------------------------------------------------------------------
+// ---- Packing and bias gradients ---------------------------------------------------------------------
 
 void pack_panel(const float* w, std::int64_t out, std::int64_t in, float* packed) {
-  const std::int64_t whole_in = in / kWidth * kWidth;
   for (std::int64_t o = 0; o < kPanel; o += kWidth) {
     float* const d = packed + o;
-    if (o + kWidth <= out) {
-      for (std::int64_t i = 0; i < whole_in; i += kWidth)
-        transpose(w + o * in + i, in, d + i * kPanel, kPanel);
-      for (std::int64_t i = whole_in; i < in; ++i)
-        for (int j = 0; j < kWidth; ++j) d[i * kPanel + j] = w[(o + j) * in + i];
-    } else {
-      for (std::int64_t i = 0; i < in; ++i)
-        for (int j = 0; j < kWidth; ++j) d[i * kPanel + j] = o + j < out ? w[(o + j) * in + i] : 0.0f;
-    }
-  }
-}
-
-void block_to_rows(const float* x, std::int64_t features, std::int64_t first, std::int64_t columns,
-                   int images, float* rows) {
-  for (std::int64_t j = 0; j < columns; j += kWidth) {
-    const float* const s = x + (first + j) * kWidth;
-    const std::int64_t there = features - first - j;
-    if (there >= kWidth && images == kWidth) {
-      transpose(s, kWidth, rows + j, columns);
-      continue;
-    }
-    float t[kWidth * kWidth] = {};
-    if (there >= kWidth) {
-      transpose(s, kWidth, t, kWidth);
-    } else {
-      for (std::int64_t f = 0; f < there; ++f)
-        for (int l = 0; l < kWidth; ++l) t[l * kWidth + f] = s[f * kWidth + l];
-    }
-    for (int l = 0; l < images; ++l) store(rows + l * columns + j, load(t + l * kWidth));
+    std::int64_t i = 0;
+    for (; o + kWidth <= out && i + kWidth <= in; i += kWidth)
+      transpose(w + o * in + i, in, d + i * kPanel, kPanel);
+    for (; i < in; ++i)
+      for (int j = 0; j < kWidth; ++j) d[i * kPanel + j] = o + j < out ? w[(o + j) * in + i] : 0.0f;
   }
 }
 
@@ -251,6 +208,6 @@ void sum_blocks(const float* y, std::ptrdiff_t stride, std::int64_t images, std:
 
 }  // namespace
 
-extern const LinearKernels kLinear = {kPanel, outer, dot, pack_panel, block_to_rows, sum_rows, sum_blocks};
+extern const LinearKernels kLinear = {kPanel, outer, dot, pack_panel, sum_rows, sum_blocks};
 
 }  // namespace fastcnn::FASTCNN_ISA

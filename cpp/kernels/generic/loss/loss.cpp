@@ -1,7 +1,7 @@
 // Softmax and cross-entropy. Logits are shifted by their largest before exp; a NaN or infinite logit reaches
 // the loss. Rows: vectors run over the classes of one sample. Blocks: vectors run over the samples of one
 // class.
-#include "kernels/generic/loss/loss.h"
+#include "kernels/loss.h"
 
 #include "kernels/generic/lanes.h"
 #include "kernels/generic/math.h"
@@ -10,10 +10,8 @@ namespace fastcnn::FASTCNN_ISA {
 namespace {
 
 IVec lane_index() {
-  std::int32_t lanes[kWidth];
-  for (int i = 0; i < kWidth; ++i) lanes[i] = i;
-  IVec v;
-  __builtin_memcpy(&v, lanes, sizeof v);
+  IVec v{};
+  for (int i = 0; i < kWidth; ++i) v[i] = i;
   return v;
 }
 
@@ -43,11 +41,7 @@ float row_exp(const float* x, std::int64_t classes, float m, float* e, IVec lane
   return reduce_add(sum);
 }
 
-float log_of(float x) {
-  float t[kWidth];
-  store(t, vlog(broadcast(x)));
-  return t[0];
-}
+float log_of(float x) { return vlog(broadcast(x))[0]; }
 
 void scale_row(float* y, std::int64_t n, float factor) {
   const Vec f = broadcast(factor);
@@ -77,7 +71,16 @@ FASTCNN_INLINE Vec block_max(const float* x, std::int64_t classes, IVec* first) 
   return m;
 }
 
-}  // namespace
+// exp(x - m) of a block to e (if not null); returns each sample's sum.
+FASTCNN_INLINE Vec block_exp(const float* x, std::int64_t classes, Vec m, float* e) {
+  LongSum sum;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const Vec t = vexp(load(x + c * kWidth) - m);
+    sum.add(t, c);
+    if (e) store(e + c * kWidth, t);
+  }
+  return sum.total();
+}
 
 void softmax_rows(const float* x, float* y, std::int64_t rows, std::int64_t classes) {
   const IVec lane = lane_index();
@@ -89,14 +92,7 @@ void softmax_rows(const float* x, float* y, std::int64_t rows, std::int64_t clas
 
 void softmax_block(const float* x, float* y, std::int64_t classes) {
   IVec first;
-  const Vec m = block_max(x, classes, &first);
-  LongSum sum;
-  for (std::int64_t c = 0; c < classes; ++c) {
-    const Vec e = vexp(load(x + c * kWidth) - m);
-    sum.add(e, c);
-    store(y + c * kWidth, e);
-  }
-  const Vec factor = 1.0f / sum.total();
+  const Vec m = block_max(x, classes, &first), factor = 1.0f / block_exp(x, classes, m, y);
   for (std::int64_t c = 0; c < classes; ++c) store(y + c * kWidth, load(y + c * kWidth) * factor);
 }
 
@@ -121,7 +117,7 @@ void softmax_grad_block(const float* dy, const float* y, float* dx, std::int64_t
     store(dx + c * kWidth, load(y + c * kWidth) * (load(dy + c * kWidth) - dot));
 }
 
-void cross_entropy_rows(CrossEntropyArgs& a) {
+void cross_entropy_rows(const CrossEntropyArgs& a, LossSum& to) {
   const IVec lane = lane_index();
   for (std::int64_t s = 0; s < a.samples; ++s) {
     const float* const x = a.logits + s * a.classes;
@@ -130,10 +126,10 @@ void cross_entropy_rows(CrossEntropyArgs& a) {
     const std::int64_t label = a.labels[s];
     const bool known = label >= 0 && label < a.classes;
     const float at_label = known ? x[label] : __builtin_nanf("");
-    a.loss += (double)log_of(sum) + ((double)m - (double)at_label);
+    to.loss += (double)log_of(sum) + ((double)m - (double)at_label);
     bool hit = known && at_label == m;
     for (std::int64_t c = 0; hit && c < label; ++c) hit = x[c] != m;
-    a.correct += hit;
+    to.correct += hit;
     if (!d) continue;
     scale_row(d, a.classes, 1.0f / sum);
     if (known) d[label] -= 1.0f;
@@ -141,24 +137,16 @@ void cross_entropy_rows(CrossEntropyArgs& a) {
   }
 }
 
-void cross_entropy_block(CrossEntropyArgs& a) {
+void cross_entropy_block(const CrossEntropyArgs& a, LossSum& to) {
   std::int32_t label_of[kWidth];
   for (int i = 0; i < kWidth; ++i) {
     const bool known = i < a.samples && a.labels[i] >= 0 && a.labels[i] < a.classes;
     label_of[i] = known ? (std::int32_t)a.labels[i] : -1;
   }
-  IVec label, first;
-  __builtin_memcpy(&label, label_of, sizeof label);
+  const IVec label = load_first(label_of, Full{});
+  IVec first;
   const Vec m = block_max(a.logits, a.classes, &first), one = broadcast(1.0f);
-  LongSum exps;
-  Vec at_label = zero();
-  for (std::int64_t c = 0; c < a.classes; ++c) {
-    const Vec x = load(a.logits + c * kWidth), e = vexp(x - m);
-    exps.add(e, c);
-    at_label = select(label == (std::int32_t)c, x, at_label);
-    if (a.dlogits) store(a.dlogits + c * kWidth, e);
-  }
-  const Vec sum = exps.total();
+  const Vec sum = block_exp(a.logits, a.classes, m, a.dlogits);
   if (a.dlogits) {
     const Vec factor = one / sum, scale = broadcast(a.scale);
     for (std::int64_t c = 0; c < a.classes; ++c) {
@@ -167,17 +155,21 @@ void cross_entropy_block(CrossEntropyArgs& a) {
       store(d, (p - hot) * scale);
     }
   }
-  float log_sum[kWidth], top[kWidth], own[kWidth];
+  float log_sum[kWidth], top[kWidth];
   std::int32_t best[kWidth];
   store(log_sum, vlog(sum));
   store(top, m);
-  store(own, at_label);
-  __builtin_memcpy(best, &first, sizeof best);
+  store_first(best, first, Full{});
   for (int i = 0; i < a.samples; ++i) {
-    const double own_logit = label_of[i] < 0 ? (double)__builtin_nanf("") : (double)own[i];
-    a.loss += (double)log_sum[i] + ((double)top[i] - own_logit);
-    a.correct += best[i] == label_of[i];
+    const float at_label = label_of[i] < 0 ? __builtin_nanf("") : a.logits[label_of[i] * kWidth + i];
+    to.loss += (double)log_sum[i] + ((double)top[i] - (double)at_label);
+    to.correct += best[i] == label_of[i];
   }
 }
+
+}  // namespace
+
+extern const LossKernels kLoss = {softmax_rows,       softmax_block,      softmax_grad_rows,
+                                  softmax_grad_block, cross_entropy_rows, cross_entropy_block};
 
 }  // namespace fastcnn::FASTCNN_ISA

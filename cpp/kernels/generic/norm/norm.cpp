@@ -7,11 +7,6 @@
 namespace fastcnn::FASTCNN_ISA {
 namespace {
 
-template <class F>
-constexpr bool kIdentity = false;
-template <>
-constexpr bool kIdentity<Identity> = true;
-
 template <class T>
 FASTCNN_INLINE void next_run(T& operand) {
   operand.at += operand.step;
@@ -95,9 +90,7 @@ void apply(const NormApply& a) {
 }
 
 template <int kRows>
-struct Tile {
-  static constexpr int rows = kRows;
-};
+struct Tile {};
 
 // Sums walk the value front to back in tiles of a few rows (periods, or runs): a tile's vectors of one
 // pattern position are added in registers, then join the position's total in memory. Long periods stay
@@ -124,47 +117,40 @@ struct Rows {
   }
 };
 
-// Moments of kRows vectors, `step` floats apart, joined to those of the `before` rows before them (Chan,
-// Golub, LeVeque 1979). to_mean, to_m2: kRows / (before + kRows), before * kRows / (before + kRows).
-template <int kRows, class N>
-FASTCNN_INLINE void join_moments(const float* x, std::int64_t step, bool first, Vec to_mean, Vec to_m2,
-                                 float* mean, float* m2, N lanes) {
-  Vec v[kRows], m, q;
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r, x += step) v[r] = load_first(x, lanes);
-  if constexpr (kRows == 8) {
-    m = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
-  } else {
-    m = v[0];
-#pragma GCC unroll 8
-    for (int r = 1; r < kRows; ++r) m += v[r];
-  }
-  m *= broadcast(1.0f / kRows);
-  Vec even = zero(), odd = zero();
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const Vec d = v[r] - m;
-    Vec& q_of = r % 2 ? odd : even;
-    q_of = fma(d, d, q_of);
-  }
-  q = even + odd;
-  if (!first) {
-    const Vec old = load(mean), d = m - old;
-    m = fma(d, to_mean, old);
-    q = fma(d * d, to_m2, load(m2) + q);
-  }
-  store(mean, m);
-  store(m2, q);
-}
-
+// Moments of kRows vectors, joined to those of the rows before them (Chan, Golub, LeVeque 1979).
 struct MomentsBody {
   NormIn x;
   float *mean, *m2;
   template <int kRows, class N>
-  FASTCNN_INLINE void operator()(Tile<kRows>, std::int64_t r, std::int64_t p, N lanes) const {
-    const float part = (float)kRows / (float)(r + kRows);
-    join_moments<kRows>(x.at + r * x.step + p, x.step, r == 0, broadcast(part), broadcast((float)r * part),
-                        mean + p, m2 + p, lanes);
+  FASTCNN_INLINE void operator()(Tile<kRows>, std::int64_t before, std::int64_t p, N lanes) const {
+    const float part = (float)kRows / (float)(before + kRows);
+    const Vec to_mean = broadcast(part), to_m2 = broadcast((float)before * part);
+    const float* from = x.at + before * x.step + p;
+    Vec v[kRows], m, even = zero(), odd = zero();
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r, from += x.step) v[r] = load_first(from, lanes);
+    if constexpr (kRows == 8) {
+      m = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+    } else {
+      m = v[0];
+#pragma GCC unroll 8
+      for (int r = 1; r < kRows; ++r) m += v[r];
+    }
+    m *= broadcast(1.0f / kRows);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec d = v[r] - m;
+      Vec& q = r % 2 ? odd : even;
+      q = fma(d, d, q);
+    }
+    Vec q = even + odd;
+    if (before != 0) {
+      const Vec old = load(mean + p), d = m - old;
+      m = fma(d, to_mean, old);
+      q = fma(d * d, to_m2, load(m2 + p) + q);
+    }
+    store(mean + p, m);
+    store(m2 + p, q);
   }
 };
 

@@ -3,7 +3,6 @@
 
 #include "kernels/generic/functions.h"
 #include "kernels/generic/lanes.h"
-#include "kernels/generic/loss/loss.h"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace {
@@ -95,16 +94,6 @@ Vec function_gradient(const Function& f, Vec dy, Vec v) {
   return dy;
 }
 
-extern const PointwiseKernels kPointwise = {function_n,
-                                            function_grad_n,
-                                            add_n,
-                                            scale_n,
-                                            sgd_n,
-                                            softmax_rows,
-                                            softmax_block,
-                                            softmax_grad_rows,
-                                            softmax_grad_block,
-                                            cross_entropy_rows,
-                                            cross_entropy_block};
+extern const PointwiseKernels kPointwise = {function_n, function_grad_n, add_n, scale_n, sgd_n};
 
 }  // namespace fastcnn::FASTCNN_ISA

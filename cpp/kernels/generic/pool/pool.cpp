@@ -40,19 +40,6 @@ FASTCNN_INLINE void each_row(std::int64_t rows, std::int64_t r0, std::int64_t r1
   }
 }
 
-template <bool kValue>
-struct Bool {
-  static constexpr bool value = kValue;
-};
-// f(Bool): whether there is no depth, which spares a loop in each pixel.
-template <class F>
-FASTCNN_INLINE void with_flatness(const PoolParams& p, F&& f) {
-  if (p.depth.in == 1 && p.depth.out == 1 && p.depth.kernel == 1)
-    f(Bool<true>{});
-  else
-    f(Bool<false>{});
-}
-
 // What the windows of one output row have in common.
 struct WindowRow {
   std::int32_t planes, rows;  // of the input, inside a window
@@ -68,12 +55,12 @@ FASTCNN_INLINE WindowRow window_row(const PoolParams& p, std::int64_t od, std::i
 }
 
 // f(its windows' common part, their first row inside x, the row's offset in y) for output rows [r0, r1).
-template <bool kFlat, class F>
+template <class F>
 FASTCNN_INLINE void each_window_row(const PoolParams& p, const float* x, std::int64_t r0, std::int64_t r1,
                                     F&& f) {
   each_row(p.rows.out, r0, r1, [&](std::int64_t od, std::int64_t oh) {
     const std::int32_t id = p.depth.windows[od].begin, ih = p.rows.windows[oh].begin;
-    f(window_row<kFlat>(p, od, oh, id, ih), x + id * p.x.plane + ih * p.x.row, od * p.y.plane + oh * p.y.row);
+    f(window_row(p, od, oh, id, ih), x + id * p.x.plane + ih * p.x.row, od * p.y.plane + oh * p.y.row);
   });
 }
 
@@ -97,9 +84,7 @@ struct Best {
 
 struct NoIndex {};  // where nobody wants one
 template <class Index>
-constexpr bool kIsIndex = true;
-template <>
-constexpr bool kIsIndex<NoIndex> = false;
+constexpr bool kIsIndex = !__is_empty(Index);
 
 // A whole window of KH x KW pixels in one plane, or of any size where those are 0. x: its first pixel inside
 // the image, `first` that pixel's tap.
@@ -155,7 +140,7 @@ template <bool kOne, class Index>
 void max_rows_of(const PoolParams& p, const float* x, float* y, Index* index, std::int64_t r0,
                  std::int64_t r1) {
   Index* taps = kIsIndex<Index> ? index + r0 * p.cols.out * p.c : nullptr;
-  each_window_row<false>(p, x, r0, r1, [&](const WindowRow& r, const float* from, std::int64_t to) {
+  each_window_row(p, x, r0, r1, [&](const WindowRow& r, const float* from, std::int64_t to) {
     const auto is = [&](std::int32_t side) {
       return p.depth.kernel == 1 && p.rows.kernel == side && p.cols.kernel == side && r.rows == side;
     };
@@ -183,15 +168,6 @@ void max_rows(const PoolParams& p, const float* x, float* y, void* index, std::i
 
 // ---- gradients of windows that lie side by side --------------------------------------------------------
 
-template <class Lanes>
-FASTCNN_INLINE Vec graded(const Identity&, Vec g, const float*, std::int64_t, Lanes) {
-  return g;
-}
-template <class Fn, class Lanes>
-FASTCNN_INLINE Vec graded(const Fn& fn, Vec g, const float* v, std::int64_t at, Lanes lanes) {
-  return fn.gradient(g, load_first(v + at, lanes));
-}
-
 // Where the gradient goes: into dx, after the function before the pooling.
 template <class Fn>
 struct Sink {
@@ -201,7 +177,8 @@ struct Sink {
 
   template <class Lanes>
   FASTCNN_INLINE void put(float* at, Vec g, Lanes lanes) const {
-    store_first(at, graded(fn, g, v, at - dx, lanes), lanes);
+    if constexpr (!kIdentity<Fn>) g = fn.gradient(g, load_first(v + (at - dx), lanes));
+    store_first(at, g, lanes);
   }
 };
 
@@ -301,57 +278,51 @@ struct AverageShare {
 
 // ---- gradients of overlapping windows: each pixel gathers ----------------------------------------------
 
-// The windows that hold one input pixel.
-struct Holders {
-  const PoolParams& p;
-  std::int32_t id, ih, iw;
-  PoolCover planes, rows, cols;
-
-  // f(the window's value in dy, its index, the pixel's tap, the window's count)
-  template <bool kFlat, class F>
-  FASTCNN_INLINE void each(std::int64_t k, F&& f) const {
-    for (std::int64_t od = kFlat ? 0 : planes.begin; od < (kFlat ? 1 : planes.end); ++od)
-      for (std::int64_t oh = rows.begin; oh < rows.end; ++oh) {
-        const WindowRow row = window_row<kFlat>(p, od, oh, id, ih);
-        const std::int64_t first = (od * p.rows.out + oh) * p.cols.out;
-        for (std::int64_t ow = cols.begin; ow < cols.end; ++ow) {
-          const PoolWindow& w = p.cols.windows[ow];
-          f((first + ow) * p.y.pixel + k, (first + ow) * p.c + k, row.tap + (iw - w.origin),
-            row.count * w.count);
-        }
-      }
-  }
-};
-
+// An input pixel and the windows that hold it. kFlat: there is no depth, which spares a loop.
 template <bool kFlat, class Share>
 struct Gather {
-  const Holders& holders;
+  const PoolParams& p;
   const Share& share;
+  std::int32_t id, ih;
+  PoolCover planes, rows, cols;
+  std::int32_t iw;
   float* to;
 
   template <int V, class Lanes>
   FASTCNN_INLINE void run(std::int64_t k, Lanes lanes) const {
     Vec sum[V] = {};
-    holders.each<kFlat>(k, [&](std::int64_t y, std::int64_t at, std::int32_t tap, std::int32_t count)
-                               __attribute__((always_inline)) {
+    for (std::int64_t od = kFlat ? 0 : planes.begin; od < (kFlat ? 1 : planes.end); ++od)
+      for (std::int64_t oh = rows.begin; oh < rows.end; ++oh) {
+        const WindowRow row = window_row<kFlat>(p, od, oh, id, ih);
+        std::int64_t at = (od * p.rows.out + oh) * p.cols.out + cols.begin;
+        for (std::int64_t ow = cols.begin; ow < cols.end; ++ow, ++at) {
+          const PoolWindow& w = p.cols.windows[ow];
 #pragma GCC unroll 4
-                                 for (int v = 0; v < V; ++v)
-                                   sum[v] += share(y + v * kWidth, at + v * kWidth, count, lanes)(tap);
-                               });
+          for (int v = 0; v < V; ++v)
+            sum[v] += share(at * p.y.pixel + k + v * kWidth, at * p.c + k + v * kWidth, row.count * w.count,
+                            lanes)(row.tap + (iw - w.origin));
+        }
+      }
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) store_first(to + k + v * kWidth, sum[v], lanes);
   }
 };
 
-// f(the windows that hold a pixel, the pixel in dx)
-template <class F>
-FASTCNN_INLINE void each_pixel(const PoolParams& p, float* dx, std::int64_t r0, std::int64_t r1, F&& f) {
+template <bool kFlat, class Share>
+void gather(const PoolParams& p, float* dx, std::int64_t r0, std::int64_t r1, const Share& share) {
   each_row(p.rows.in, r0, r1, [&](std::int64_t id, std::int64_t ih) {
-    Holders h{p, (std::int32_t)id, (std::int32_t)ih, 0, p.depth.cover[id], p.rows.cover[ih], {}};
-    float* to = dx + id * p.x.plane + ih * p.x.row;
-    for (; h.iw < p.cols.in; ++h.iw, to += p.x.pixel) {
-      h.cols = p.cols.cover[h.iw];
-      f(h, to);
+    Gather<kFlat, Share> pixel{p,
+                               share,
+                               (std::int32_t)id,
+                               (std::int32_t)ih,
+                               p.depth.cover[id],
+                               p.rows.cover[ih],
+                               {},
+                               0,
+                               dx + id * p.x.plane + ih * p.x.row};
+    for (; pixel.iw < p.cols.in; ++pixel.iw, pixel.to += p.x.pixel) {
+      pixel.cols = p.cols.cover[pixel.iw];
+      each_run(p.c, pixel);
     }
   });
 }
@@ -360,24 +331,18 @@ template <class Share>
 void gradient(const PoolParams& p, const Function& f, const float* v, float* dx, std::int64_t r0,
               std::int64_t r1, const Share& share) {
   if (p.tiled) return spread(p, f, v, dx, r0, r1, share);
-  with_flatness(p, [&](auto flat) __attribute__((always_inline)) {
-    each_pixel(p, dx, r0, r1, [&](const Holders& holders, float* to) __attribute__((always_inline)) {
-      each_run(p.c, Gather<flat.value, Share>{holders, share, to});
-    });
-  });
+  const bool flat = p.depth.in == 1 && p.depth.out == 1 && p.depth.kernel == 1;
+  flat ? gather<true>(p, dx, r0, r1, share) : gather<false>(p, dx, r0, r1, share);
 }
 
-void max_grad_rows(const PoolParams& p, const float* dy, const void* index, const Function& f, const float* v,
-                   float* dx, std::int64_t r0, std::int64_t r1) {
-  if (p.wide_index)
+void grad_rows(const PoolParams& p, const float* dy, const void* index, const Function& f, const float* v,
+               float* dx, std::int64_t r0, std::int64_t r1) {
+  if (!index)
+    gradient(p, f, v, dx, r0, r1, AverageShare{dy});
+  else if (p.wide_index)
     gradient(p, f, v, dx, r0, r1, MaxShare<std::int32_t>{dy, (const std::int32_t*)index});
   else
     gradient(p, f, v, dx, r0, r1, MaxShare<std::uint8_t>{dy, (const std::uint8_t*)index});
-}
-
-void average_grad_rows(const PoolParams& p, const float* dy, const Function& f, const float* v, float* dx,
-                       std::int64_t r0, std::int64_t r1) {
-  gradient(p, f, v, dx, r0, r1, AverageShare{dy});
 }
 
 // ---- average -------------------------------------------------------------------------------------------
@@ -423,23 +388,21 @@ FASTCNN_INLINE void average_2x2(const PoolParams& p, std::int32_t count, const f
 
 void average_rows(const PoolParams& p, const float* x, float* y, std::int64_t r0, std::int64_t r1) {
   const bool one = one_vector(p);
-  with_flatness(p, [&](auto flat) __attribute__((always_inline)) {
-    each_window_row<flat.value>(p, x, r0, r1, [&](const WindowRow& r, const float* from, std::int64_t to) {
-      const bool two = one && r.planes == 1 && r.rows == 2;
-      for (std::int64_t ow = 0; ow < p.cols.out; ++ow, to += p.y.pixel) {
-        const PoolWindow& w = p.cols.windows[ow];
-        const float* const first = from + w.begin * p.x.pixel;
-        if (two && size_of(w) == 2)
-          average_2x2(p, r.count * w.count, first, y + to);
-        else
-          each_run(p.c, Average{p, r, size_of(w), r.count * w.count, first, y + to});
-      }
-    });
+  each_window_row(p, x, r0, r1, [&](const WindowRow& r, const float* from, std::int64_t to) {
+    const bool two = one && r.planes == 1 && r.rows == 2;
+    for (std::int64_t ow = 0; ow < p.cols.out; ++ow, to += p.y.pixel) {
+      const PoolWindow& w = p.cols.windows[ow];
+      const float* const first = from + w.begin * p.x.pixel;
+      if (two && size_of(w) == 2)
+        average_2x2(p, r.count * w.count, first, y + to);
+      else
+        each_run(p.c, Average{p, r, size_of(w), r.count * w.count, first, y + to});
+    }
   });
 }
 
 }  // namespace
 
-extern const PoolKernels kPool = {max_rows, average_rows, max_grad_rows, average_grad_rows};
+extern const PoolKernels kPool = {max_rows, average_rows, grad_rows};
 
 }  // namespace fastcnn::FASTCNN_ISA

@@ -12,6 +12,8 @@ FASTCNN_INLINE Vec floats_of(const std::uint8_t* p, int n) { return to_float(loa
 // to[j][i] = src[i * ls + j] for i < rows, j < cols; the rest of to[kWidth][kWidth] becomes 0.
 template <class T>
 FASTCNN_INLINE void turn(const T* src, std::int64_t ls, int rows, int cols, float* to) {
+  if (sizeof(T) == sizeof(float) && rows == kWidth && cols == kWidth)
+    return transpose((const float*)src, ls, to, kWidth);
   alignas(64) float square[kWidth * kWidth];
   for (int i = 0; i < rows; ++i) store(square + i * kWidth, floats_of(src + i * ls, cols));
   for (int i = rows; i < kWidth; ++i) store(square + i * kWidth, zero());
@@ -76,11 +78,7 @@ template <class T>
 void interleave_any(const BlockImages& b, const T* src, float* block) {
   alignas(64) float turned[kWidth * kWidth];
   each_piece(b, [&](std::int64_t from, int count, Place& place, bool whole) {
-    float* const to = whole ? block + place.at : turned;
-    if (sizeof(T) == sizeof(float) && b.images == kWidth && count == kWidth)
-      transpose((const float*)src + from, b.image, to, kWidth);
-    else
-      turn(src + from, b.image, (int)b.images, count, to);
+    turn(src + from, b.image, (int)b.images, count, whole ? block + place.at : turned);
     for (int k = 0; !whole && k < count; ++k) store(block + place.next(), load(turned + k * kWidth));
   });
 }
