@@ -312,6 +312,18 @@ std::string ConvParams::text() const {
              groups);
 }
 
+std::vector<AxisTap> taps_along(const ConvParams& p, int d, bool transposed, std::int64_t phase) {
+  std::vector<AxisTap> taps;
+  for (std::int64_t k = 0; k < p.kernel[d]; ++k) {
+    const std::int64_t offset = k * p.dilation[d] - p.before[d];
+    if (!transposed)
+      taps.push_back({offset, k});
+    else if ((phase - offset) % p.stride[d] == 0)
+      taps.push_back({(phase - offset) / p.stride[d], k});
+  }
+  return taps;
+}
+
 void register_conv(Registry& r) {
   for (int rank = 1; rank <= 3; ++rank) {
     r.add<ConvForward>(rank);
