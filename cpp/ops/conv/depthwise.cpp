@@ -1,6 +1,6 @@
 // Depthwise convolution (one input and one output channel per group) in three directions, lanes along
-// channels. An item is a strip of one output plane and a block of channels: it walks the taps over its patch
-// of the input.
+// channels. An item is a strip of one output plane and a block of channels (in_, of the output too): it walks
+// the taps over its patch of the input.
 #include "ops/conv/direct.h"
 
 namespace fastcnn::ops {
@@ -10,27 +10,12 @@ constexpr std::int64_t kPatchFloats = 32 * 1024;
 constexpr std::int64_t kChannels = 64;  // of a block
 constexpr double kGroupMacs = 4e6;      // the least work that is worth sums of its own
 
-// What all three directions do; in_ are the blocks of channels, of the output too.
-template <class Base>
-class Depthwise : public Base {
- protected:
-  template <class... Args>
-  explicit Depthwise(const Problem& p, Args... args)
-      : Base(p, args...), padded_c_(round_up(this->grid_.out_c, p.kernels().width)) {
-    const ConvGrid& g = this->grid_;
-    this->in_ = ChannelBlocks(g.out_c, kChannels);
-    const int axis = this->axis_of(static_cast<double>(this->floats_along(1, 0) * g.phase[1]) / kPatchFloats);
-    const std::int64_t per = this->floats_along(axis, 0), unit = g.phase[axis];
-    const std::int64_t wanted =
-        std::clamp(kPatchFloats / per / unit * unit, unit, round_up(g.out[axis], unit));
-    this->cut(axis, g.out[axis], wanted, unit);
-  }
-  std::int64_t padded_c_;
-};
-
-class DepthwiseConv : public Depthwise<StripOutputs> {
+class DepthwiseConv : public StripOutputs {
  public:
-  DepthwiseConv(const Problem& p, bool transposed) : Depthwise(p, transposed) {
+  DepthwiseConv(const Problem& p, bool transposed)
+      : StripOutputs(p, transposed), padded_c_(round_up(grid_.out_c, p.kernels().width)) {
+    in_ = ChannelBlocks(grid_.out_c, kChannels);
+    cut_patches(kPatchFloats);
     set_stages(p, strips() * in_.count);
   }
 
@@ -42,7 +27,7 @@ class DepthwiseConv : public Depthwise<StripOutputs> {
 
   void pack(const void* const* in, std::byte* packed, std::int64_t) const override {
     const auto* w = floats(in[1]);
-    auto* to = reinterpret_cast<float*>(packed);
+    float* to = floats(packed);
     for (const ConvPhase& f : grid_.phases)
       for (const int tap : f.indices)
         for (std::int64_t c = 0; c < padded_c_; ++c) *to++ = c < grid_.out_c ? w[c * c_.taps() + tap] : 0.0f;
@@ -63,17 +48,24 @@ class DepthwiseConv : public Depthwise<StripOutputs> {
     for (auto f = static_cast<std::size_t>(phases.begin); f < static_cast<std::size_t>(phases.end); ++f) {
       const ConvPhase& phase = grid_.phases[f];
       r.offsets = phase.offsets[in_.last(block)].data(), r.taps = static_cast<int>(phase.taps.size());
-      r.w = reinterpret_cast<const float*>(a.packed) + phase.taps_before * padded_c_ + c0;
+      r.w = floats(a.packed) + phase.taps_before * padded_c_ + c0;
       run_rows(r, phase, s, steps(block), out, k_.depthwise_row);
     }
     finish(a, i / in_.count, s, out, c0, r.c, s.row1);
   }
+
+ private:
+  std::int64_t padded_c_;
 };
 
-class DepthwiseWeights : public Depthwise<StripWeights> {
+class DepthwiseWeights : public StripWeights {
  public:
   explicit DepthwiseWeights(const Problem& p)
-      : Depthwise(p), sums_floats_(round_up((grid_.taps + 1) * padded_c_, 16)) {
+      : StripWeights(p),
+        padded_c_(round_up(grid_.out_c, p.kernels().width)),
+        sums_floats_(round_up((grid_.taps + 1) * padded_c_, 16)) {
+    in_ = ChannelBlocks(grid_.out_c, kChannels);
+    cut_patches(kPatchFloats);
     groups_ = groups_of(std::max<std::int64_t>(1, strips()), c_.macs(), kGroupMacs,
                         sums_floats_ * std::int64_t{sizeof(float)});
     sums_ = shared_.add(groups_ * sums_floats_);
@@ -123,7 +115,7 @@ class DepthwiseWeights : public Depthwise<StripWeights> {
     }
   }
 
-  std::int64_t sums_floats_;
+  std::int64_t padded_c_, sums_floats_;
   Range<float> sums_;
 };
 

@@ -44,7 +44,7 @@ class DirectConv : public StripOutputs {
     ConvWeights s = weights_.block(c_, transposed_, g, kb, ib, &from);
     for (const ConvPhase& f : grid_.phases) {
       s.taps = f.indices.data(), s.n_taps = static_cast<int>(f.indices.size());
-      k_.pack_weights(s, floats(in[1]) + from, reinterpret_cast<float*>(packed) + weights_.at(g, kb, f, ib));
+      k_.pack_weights(s, floats(in[1]) + from, floats(packed) + weights_.at(g, kb, f, ib));
     }
   }
 
@@ -139,7 +139,7 @@ class DirectConv : public StripOutputs {
         const ConvPhase& phase = grid_.phases[f];
         const std::vector<ConvRun>& runs = phase.runs[in_.last(ib)];
         r.runs = runs.data(), r.n_runs = static_cast<int>(runs.size());
-        r.w = reinterpret_cast<const float*>(a.packed) + weights_.at(g, kb, phase, ib);
+        r.w = floats(a.packed) + weights_.at(g, kb, phase, ib);
         r.bias = bias ? bias + g * out_.c + out_.begin(kb) : nullptr;
         r.vectors = out_.vectors(kb), r.oc = static_cast<int>(out_.length(kb));
         r.out = out.at + out_.begin(kb) - out_.begin(blocks.begin);

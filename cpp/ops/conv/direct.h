@@ -128,6 +128,7 @@ class StripConv : public Prepared {
   // When in_ is set: `length` outputs along the axis, strips of about `wanted`, a multiple of `unit`. Items
   // compute `extra` rows of the next strip.
   void cut(int axis, std::int64_t length, std::int64_t wanted, std::int64_t unit, std::int64_t extra = 0);
+  void cut_patches(std::int64_t floats);  // the same, for patches of so many
   std::int64_t strips() const { return grid_.planes() * lines_ * count_; }
   ConvStrip strip(std::int64_t i) const;
   std::int64_t first_pixel(const ConvStrip& s) const { return grid_.first_pixel(s.plane, s.row0) + s.col0; }

@@ -81,6 +81,14 @@ void StripConv::cut(int axis, std::int64_t length, std::int64_t wanted, std::int
       }
 }
 
+void StripConv::cut_patches(std::int64_t floats) {
+  const double lines = static_cast<double>(floats_along(1, 0) * grid_.phase[1]);
+  const int axis = axis_of(lines / static_cast<double>(floats));
+  const std::int64_t unit = grid_.phase[axis], length = grid_.out[axis];
+  cut(axis, length, std::clamp(floats / floats_along(axis, 0) / unit * unit, unit, round_up(length, unit)),
+      unit);
+}
+
 ConvStrip StripConv::strip(std::int64_t i) const {
   const std::int64_t plane = i / (lines_ * count_);
   i %= lines_ * count_;

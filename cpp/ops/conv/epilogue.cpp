@@ -1,9 +1,5 @@
 #include "ops/conv/epilogue.h"
 
-#include <algorithm>
-
-#include "ops/norm/moments.h"
-
 namespace fastcnn::ops {
 
 std::int64_t pixel_of(const TensorDesc& d) {
@@ -17,8 +13,6 @@ std::string unless_epilogue(const Problem& p, std::initializer_list<PostKind> or
   return find(p.after, PostKind::kStatistics) ? unless_in_order(p.after, {PostKind::kStatistics})
                                               : unless_in_order(p.after, order);
 }
-
-std::int64_t PartialMoments::items() const { return ceil_div(channels_, kJoined); }
 
 void PartialMoments::merge(const RunArgs& a, std::int64_t item) const {
   const std::int64_t c0 = item * kJoined;

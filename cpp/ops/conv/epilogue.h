@@ -6,6 +6,7 @@
 
 #include "kernels/conv.h"
 #include "ops/conv/conv.h"
+#include "ops/norm/moments.h"
 
 namespace fastcnn::ops {
 
@@ -33,7 +34,7 @@ class PartialMoments {
     channels_ = channels, eps_ = post->eps, out_ = post->out;
     for (std::int64_t i = 0; i < parts; ++i) values_.push_back(values_of(i));
     parts_ = shared.add(parts * 3 * channels_);
-    stages.push_back(items());
+    stages.push_back(ceil_div(channels_, kJoined));
   }
 
   // Part i from a channel on: its shift, the others follow `channels` apart. Null where there are none.
@@ -44,7 +45,6 @@ class PartialMoments {
   void merge(const RunArgs& a, std::int64_t item) const;
 
  private:
-  std::int64_t items() const;
   std::vector<std::int64_t> values_;
   Range<float> parts_;
   std::int64_t channels_ = 0;

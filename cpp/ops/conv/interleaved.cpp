@@ -102,10 +102,8 @@ class InterleavedOutputs final : public Sliced {
     c.y_c = channel();
     c.w_o = transposed_ ? c_.taps() : c_.gic() * c_.taps();
     c.w_c = transposed_ ? c_.goc() * c_.taps() : c_.taps();
-    k_.plan(&c);
     phase.taps.resize(static_cast<std::size_t>(n));
-    k_.fill_taps(c, phase.taps.data());
-    c.taps = phase.taps.data();
+    k_.plan(&c, phase.taps.data());
   }
 
   void plan_pool(const PostOp& post) {
@@ -201,12 +199,21 @@ class InterleavedBackwardWeights final : public Sliced {
                       want_db_ ? sums + weights_ + g * il_.oc : nullptr);
   }
 
+  // An item adds the groups' sums in a range of dw or db.
   void finish(const std::byte* partials, std::int64_t groups, void* const* out,
               std::int64_t item) const override {
-    if (item < dw_items_)
-      add_groups(partials, groups, 0, item, weights_, floats(out[0]));
-    else if (want_db_)
-      add_groups(partials, groups, weights_, item - dw_items_, c_.oc, floats(out[1]));
+    const bool dw = item < dw_items_;
+    const std::int64_t begin = (dw ? item : item - dw_items_) * kRange;
+    const std::int64_t n = std::min(kRange, (dw ? weights_ : c_.oc) - begin);
+    float* const to = floats(out[dw ? 0 : 1]) + begin;
+    const void* parts[kItems];
+    for (std::int64_t g = 0; g < groups; ++g)
+      parts[g] =
+          floats(partials + static_cast<std::size_t>(g) * partial_step()) + (dw ? 0 : weights_) + begin;
+    if (groups > 0)
+      pointwise_.add({}, parts, groups, to, n);
+    else
+      std::fill_n(to, n, 0.0f);
   }
 
   std::string detail() const override {
@@ -218,19 +225,6 @@ class InterleavedBackwardWeights final : public Sliced {
   static constexpr std::int64_t kRange = 512;  // sums of an item that adds partials
 
   std::size_t sums_bytes() const { return static_cast<std::size_t>(weights_ + c_.oc) * sizeof(float); }
-
-  // Range `item` of the `count` sums from `first` on.
-  void add_groups(const std::byte* partials, std::int64_t groups, std::int64_t first, std::int64_t item,
-                  std::int64_t count, float* to) const {
-    const std::int64_t begin = item * kRange, n = std::min(kRange, count - begin);
-    const void* parts[kItems];
-    for (std::int64_t g = 0; g < groups; ++g)
-      parts[g] = floats(partials + static_cast<std::size_t>(g) * partial_step()) + first + begin;
-    if (groups > 0)
-      pointwise_.add({}, parts, groups, to + begin, n);
-    else
-      std::fill_n(to + begin, n, 0.0f);
-  }
 
   const InterleavedKernels& k_;
   const PointwiseKernels& pointwise_;

@@ -61,7 +61,7 @@ class WinogradConv : public Winograd {
                                out_.vectors(kb),
                                product_stride(kb)};
     winograd_.weights(s, floats(in[1]) + out_.begin(kb) * oc_stride + c0 * ic_stride,
-                      reinterpret_cast<float*>(packed) + weights_at(kb) + c0 * lanes);
+                      floats(packed) + weights_at(kb) + c0 * lanes);
   }
 
   void item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const override {
@@ -70,7 +70,7 @@ class WinogradConv : public Winograd {
     const WinogradTiles block = run(i * block_, std::min(block_, tiles() - i * block_));
     transform_input(a, w, block, v);
     for (std::int64_t kb = 0; kb < out_.count; kb += chunk_) {
-      multiply(reinterpret_cast<const float*>(a.packed), kb, block.count, v, m);
+      multiply(floats(a.packed), kb, block.count, v, m);
       output(a, block, kb, m, moments_.part(a, i, out_.begin(kb)));
     }
   }
