@@ -35,8 +35,7 @@ struct IlConv {
     std::int64_t begin, end;
     int channels, pixels;
   } sections[3] = {};
-  // The caller's: [kd][kh][sum][kw], written by fill_taps(). Tap rows of a plane that lie inside x are one
-  // run of it.
+  // The caller's memory: [kd][kh][sum][kw]. Tap rows of a plane that lie inside x are one run of it.
   const IlTap* taps = nullptr;
 };
 
@@ -64,8 +63,7 @@ struct IlWeights {
 };
 
 struct InterleavedKernels {
-  void (*plan)(IlConv* c);
-  void (*fill_taps)(const IlConv& c, IlTap* taps);
+  void (*plan)(IlConv* c, IlTap* taps);
   // Rows [first, last), counted through all planes. start: [out] or null for zeros.
   void (*conv_rows)(const IlConv& c, const float* x, const float* w, const float* start, float* y,
                     std::int64_t first, std::int64_t last);

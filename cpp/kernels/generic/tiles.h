@@ -26,6 +26,15 @@ struct Parts {
   }
 };
 
+// f(row, column) for the registers of a tile.
+template <int kRows, int kColumns, class F>
+FASTCNN_INLINE void each_register(F&& f) {
+#pragma GCC unroll 28
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) f(r, c);
+}
+
 // Half cycles that a rows x columns tile takes per step of its sum, with two multiply-adds and two loads per
 // cycle and a latency of four cycles.
 constexpr double tile_time(std::int64_t rows, std::int64_t columns) {

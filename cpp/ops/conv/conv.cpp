@@ -109,8 +109,8 @@ class Conv : public OpDef {
     return d.shape[1];
   }
 
-  // Output sizes, from all others.
-  void complete(ConvParams& p, const std::string& operands) const {
+  // Output sizes, from all others; the output gradient, if there is one, must have them.
+  void complete(ConvParams& p, const std::string& operands, const Shape* dy = nullptr) const {
     static const char* const kSides[] = {"depth", "height", "width"};
     check(p.oc % p.groups == 0, "expected out channels divisible by ", p.groups, " groups, got ", p.oc, " (",
           operands, ")");
@@ -131,10 +131,8 @@ class Conv : public OpDef {
     }
     check(taps <= kMaxTaps, "expected a kernel of at most ", kMaxTaps, " taps, got ", taps, " (", operands,
           ")");
-  }
-  void check_gradient(const ConvParams& p, const Shape& dy, const std::string& operands) const {
     const Shape y = shape(p.n, p.oc, p.out);
-    check(dy == y, "expected an output gradient of ", y, ", got ", dy, " (", operands, ")");
+    check(!dy || *dy == y, "expected an output gradient of ", y, ", got ", dy ? *dy : y, " (", operands, ")");
   }
 
   int rank_;
@@ -187,8 +185,7 @@ class ConvBackwardData : public Conv {
     const Shape x = shape(p->n, p->ic, p->in);
     const std::string operands =
         str("output gradient ", in[0].shape, ", weight ", in[1].shape, ", input ", x);
-    complete(*p, operands);
-    check_gradient(*p, in[0].shape, operands);
+    complete(*p, operands, &in[0].shape);
     return {{batched_desc(x)}, p};
   }
 };
@@ -209,8 +206,7 @@ class ConvBackwardWeights : public Conv {
           " (input ", x, ", output gradient ", dy, ")");
     const Shape w = shape(p->oc, p->gic(), p->kernel);
     const std::string operands = str("input ", x, ", output gradient ", dy, ", weight ", w);
-    complete(*p, operands);
-    check_gradient(*p, dy, operands);
+    complete(*p, operands, &dy);
     return {{plain_desc(w), plain_desc({p->oc})}, p};
   }
   bool optional_output(int i) const override { return i < 2; }
@@ -310,6 +306,18 @@ std::string ConvParams::text() const {
   return str(n, "x", ic, "x", Shape(in + d, rank), " -> ", oc, ", kernel ", Shape(kernel + d, rank),
              " stride ", Shape(stride + d, rank), pads, " dilation ", Shape(dilation + d, rank), " groups ",
              groups);
+}
+
+std::vector<AxisTap> taps_along(const ConvParams& p, int d, bool transposed, std::int64_t phase) {
+  std::vector<AxisTap> taps;
+  for (std::int64_t k = 0; k < p.kernel[d]; ++k) {
+    const std::int64_t offset = k * p.dilation[d] - p.before[d];
+    if (!transposed)
+      taps.push_back({offset, k});
+    else if ((phase - offset) % p.stride[d] == 0)
+      taps.push_back({(phase - offset) / p.stride[d], k});
+  }
+  return taps;
 }
 
 void register_conv(Registry& r) {

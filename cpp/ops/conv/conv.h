@@ -34,6 +34,20 @@ struct ConvParams : Facts {
   std::string text() const;  // "8x32x28x28 -> 64, kernel 3x3 stride 1x1 ...": for refusals
 };
 
+// A tap along one dimension: the position it reads for the first output of a phase, its index in the kernel.
+struct AxisTap {
+  std::int64_t at, index;
+};
+// Forward: y[r] = sum over k of x[r stride + k dilation - before] w[k], one phase. Transposed: dx[r] = sum
+// over k with (r + before - k dilation) divisible by the stride of dy[(r + before - k dilation) / stride]
+// w[k], where outputs r of one phase (r mod stride) use the same taps. In the order of k.
+std::vector<AxisTap> taps_along(const ConvParams& p, int d, bool transposed, std::int64_t phase);
+
+template <class T, bool kTransposed>
+std::unique_ptr<Prepared> prepare_conv(const Problem& p) {
+  return std::make_unique<T>(p, kTransposed);
+}
+
 // The implementations by direction and file, of all ranks.
 extern const Impl kConvDepthwise[3];    // depthwise.cpp: NHWC, one channel per group
 extern const Impl kConvWinograd[3];     // winograd*.cpp: NHWC, 3x3 with stride 1

@@ -6,6 +6,7 @@
 
 #include "kernels/conv.h"
 #include "ops/conv/conv.h"
+#include "ops/norm/moments.h"
 
 namespace fastcnn::ops {
 
@@ -27,46 +28,28 @@ class PartialMoments {
   // merges.
   template <class F>
   PartialMoments(const Problem& p, std::int64_t parts, std::int64_t channels,
-                 std::vector<std::int64_t>& stages, F&& values_of) {
+                 std::vector<std::int64_t>& stages, Book& shared, F&& values_of) {
     const PostOp* post = find(p.after, PostKind::kStatistics);
     if (!post) return;
     channels_ = channels, eps_ = post->eps, out_ = post->out;
     for (std::int64_t i = 0; i < parts; ++i) values_.push_back(values_of(i));
-    stages.push_back(items());
+    parts_ = shared.add(parts * 3 * channels_);
+    stages.push_back(ceil_div(channels_, kJoined));
   }
 
-  explicit operator bool() const { return out_ >= 0; }
-  std::int64_t floats() const { return static_cast<std::int64_t>(values_.size()) * 3 * channels_; }
-  float* part(float* parts, std::int64_t i) const { return parts + i * 3 * channels_; }
+  // Part i from a channel on: its shift, the others follow `channels` apart. Null where there are none.
+  float* part(const RunArgs& a, std::int64_t i, std::int64_t channel) const {
+    return out_ < 0 ? nullptr : parts_.in(a.shared) + i * 3 * channels_ + channel;
+  }
   // An item of that stage, which writes the results.
-  void merge(const float* parts, const RunArgs& a, std::int64_t item) const;
+  void merge(const RunArgs& a, std::int64_t item) const;
 
  private:
-  std::int64_t items() const;
   std::vector<std::int64_t> values_;
+  Range<float> parts_;
   std::int64_t channels_ = 0;
   double eps_ = 0;
   int out_ = -1;
-};
-
-// y = f(y + residual) on runs of pixels that are still in cache, and a copy of y + residual where somebody
-// wants it.
-class ConvFinisher {
- public:
-  explicit ConvFinisher(const Problem& p);
-  bool keeps() const { return kept_.index >= 0; }
-  // Pixels [first, first + pixels) of the value, channels [channel, channel + c), which lie at y.
-  void run(const RunArgs& a, float* y, std::int64_t y_pixel, std::int64_t first, std::int64_t pixels,
-           std::int64_t channel, std::int64_t c, bool keep) const;
-
- private:
-  struct Operand {
-    int index = -1;
-    std::int64_t pixel = 0;
-  };
-  const ConvKernels& k_;
-  Operand residual_, kept_;
-  Function function_;
 };
 
 }  // namespace fastcnn::ops

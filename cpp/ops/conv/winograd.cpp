@@ -17,16 +17,35 @@ constexpr std::int64_t kChunkChannels = 128;  // output channels of M
 constexpr std::int64_t kFewTiles = 40;        // below this direct convolution is as fast
 constexpr std::int64_t kPackedChannels = 16;  // input channels of an item that packs
 
-class WinogradConv : public Prepared {
+class WinogradConv : public Winograd {
  public:
-  WinogradConv(const Problem& p, bool transposed) : WinogradConv(p, facts_of<ConvParams>(p), transposed) {}
+  WinogradConv(const Problem& p, bool transposed)
+      : Winograd(p, transposed), bias_(transposed ? -1 : own_input(p, 2)), function_(function_of(p.after)) {
+    chunk_ = std::max<std::int64_t>(1, kChunkChannels / out_.size);
+    chunk_ = ceil_div(out_.count, ceil_div(out_.count, chunk_));
+    block_ = block_size();
+    set_inputs(own_, block_);
+    m_ = WinogradMatrices(own_, chunk_channels(0), block_, out_.width);
+    stages_ = {block_ ? ceil_div(tiles(), block_) : 0};
+    y_ = images_of(p.outputs[0]);
+    if (const PostOp* post = find(p.after, PostKind::kAdd))
+      residual_ = post->in, residual_images_ = images_of(p.inputs[static_cast<std::size_t>(post->in)]);
+    if (const PostOp* post = find(p.after, PostKind::kPool)) pools_ = true, average_ = post->pool.average;
+    moments_ = PartialMoments(p, stages_[0], out_.c, stages_, shared_, [&](std::int64_t b) {
+      std::int64_t sum = 0;
+      for (std::int64_t t = b * block_; t < std::min(tiles(), (b + 1) * block_); ++t)
+        sum += std::min<std::int64_t>(4, h_ - t / cols_ % rows_ * 4) *
+               std::min<std::int64_t>(4, w_ - t % cols_ * 4);
+      return sum;
+    });
+  }
 
   std::size_t packed_bytes() const override {
     return static_cast<std::size_t>(kWinogradProducts * src_c_ * out_.padded()) * sizeof(float);
   }
   std::string detail() const override {
-    return str(grid_.tiles(), " tiles in ", stages_[0], " blocks of ", block_, ", ",
-               ceil_div(out_.count, chunk_), " output chunks");
+    return str(tiles(), " tiles in ", stages_[0], " blocks of ", block_, ", ", ceil_div(out_.count, chunk_),
+               " output chunks");
   }
 
   std::int64_t pack_items() const override { return out_.count * ceil_div(src_c_, kPackedChannels); }
@@ -42,67 +61,35 @@ class WinogradConv : public Prepared {
                                out_.vectors(kb),
                                product_stride(kb)};
     winograd_.weights(s, floats(in[1]) + out_.begin(kb) * oc_stride + c0 * ic_stride,
-                      reinterpret_cast<float*>(packed) + weights_at(kb) + c0 * lanes);
+                      floats(packed) + weights_at(kb) + c0 * lanes);
   }
 
   void item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const override {
-    float* const parts = parts_.in(a.shared);
-    if (stage == 1) return moments_.merge(parts, a, i);
-    float *v = v_data_.in(w.own), *m = m_data_.in(w.own), *zeros = zeros_.in(w.own);
-    const WinogradTiles tiles = grid_.run(i * block_, std::min(block_, grid_.tiles() - i * block_));
-    transform_input(winograd_, tiles, src_, floats(a.in[0]), src_c_, top_, left_, zeros, v, v_);
+    if (stage == 1) return moments_.merge(a, i);
+    const WinogradBuffer v = v_.in(w.own), m = m_.in(w.own);
+    const WinogradTiles block = run(i * block_, std::min(block_, tiles() - i * block_));
+    transform_input(a, w, block, v);
     for (std::int64_t kb = 0; kb < out_.count; kb += chunk_) {
-      multiply(reinterpret_cast<const float*>(a.packed), kb, tiles.count, v, m);
-      output(a, tiles, kb, m, moments_ ? moments_.part(parts, i) : nullptr);
+      multiply(floats(a.packed), kb, block.count, v, m);
+      output(a, block, kb, m, moments_.part(a, i, out_.begin(kb)));
     }
   }
 
  private:
-  WinogradConv(const Problem& p, const ConvParams& c, bool transposed)
-      : conv_(*p.kernels().conv),
-        winograd_(*p.kernels().winograd),
-        transposed_(transposed),
-        grid_(transposed ? WinogradGrid(c.n * c.in[0], c.in[1], c.in[2])
-                         : WinogradGrid(c.n * c.out[0], c.out[1], c.out[2])),
-        src_(winograd_images(p.inputs[0])),
-        src_c_(transposed ? c.oc : c.ic),
-        top_(transposed ? 2 - c.before[1] : c.before[1]),
-        left_(transposed ? 2 - c.before[2] : c.before[2]),
-        out_(transposed ? c.ic : c.oc, p.kernels()),
-        bias_(transposed ? -1 : own_input(p, 2)),
-        function_(function_of(p.after)) {
-    chunk_ = std::max<std::int64_t>(1, kChunkChannels / out_.size);
-    chunk_ = ceil_div(out_.count, ceil_div(out_.count, chunk_));
-    block_ = block_size();
-    v_ = WinogradStrides(src_c_, block_, out_.width);
-    m_ = WinogradStrides(chunk_channels(0), block_, out_.width);
-    v_data_ = own_.add(v_.floats()), m_data_ = own_.add(m_.floats()), zeros_ = own_.add(v_.tile);
-    stages_ = {block_ ? ceil_div(grid_.tiles(), block_) : 0};
-    y_ = winograd_images(p.outputs[0]);
-    if (const PostOp* post = find(p.after, PostKind::kAdd))
-      residual_ = post->in, residual_images_ = winograd_images(p.inputs[static_cast<std::size_t>(post->in)]);
-    if (const PostOp* post = find(p.after, PostKind::kPool)) pools_ = true, average_ = post->pool.average;
-    moments_ = PartialMoments(p, stages_[0], out_.c, stages_, [&](std::int64_t b) { return pixels_in(b); });
-    parts_ = shared_.add(moments_.floats());
-  }
-
   // Tiles of a block: nearly equal blocks of whole register tiles.
   std::int64_t block_size() const {
-    const std::int64_t tiles = grid_.tiles(), unit = conv_.tile[2];
-    if (tiles == 0) return 0;
-    const double per_tile = 4.0 * kWinogradProducts * static_cast<double>(src_c_ + chunk_channels(0));
-    const double flops =
-        2.0 * kWinogradProducts * static_cast<double>(tiles) * static_cast<double>(src_c_ * out_.c);
+    const std::int64_t all = tiles(), unit = conv_.tile[2];
+    if (all == 0) return 0;
     const bool streamed = static_cast<double>(packed_bytes()) > kStreamedWeights;
-    const std::int64_t items = std::clamp(static_cast<std::int64_t>(flops / kItemFlops), kFewestItems,
+    const std::int64_t items = std::clamp(static_cast<std::int64_t>(flops() / kItemFlops), kFewestItems,
                                           streamed ? kStreamedItems : kItems);
-    std::int64_t block = std::clamp(static_cast<std::int64_t>(kBlockBytes / per_tile),
+    std::int64_t block = std::clamp(static_cast<std::int64_t>(kBlockBytes / tile_bytes(chunk_channels(0))),
                                     streamed ? kStreamedTiles : 1, kWinogradTiles);
     block = std::max(unit, block / unit * unit);
-    block = std::min(block, round_up(ceil_div(tiles, items), unit));
-    std::int64_t blocks = ceil_div(tiles, block);
+    block = std::min(block, round_up(ceil_div(all, items), unit));
+    std::int64_t blocks = ceil_div(all, block);
     if (blocks < 32) blocks = round_up(blocks, 4);
-    return ceil_div(tiles, blocks);
+    return ceil_div(all, blocks);
   }
 
   std::int64_t chunk_end(std::int64_t kb) const { return std::min(out_.count, kb + chunk_); }
@@ -117,61 +104,47 @@ class WinogradConv : public Prepared {
     return src_c_ * (kWinogradProducts * out_.begin(first) + out_.begin(kb) - out_.begin(first));
   }
 
-  std::int64_t pixels_in(std::int64_t b) const {
-    std::int64_t sum = 0;
-    for (std::int64_t t = b * block_; t < std::min(grid_.tiles(), (b + 1) * block_); ++t) {
-      const std::int64_t row = t / grid_.cols % grid_.rows, col = t % grid_.cols;
-      sum += std::min<std::int64_t>(4, grid_.h - row * 4) * std::min<std::int64_t>(4, grid_.w - col * 4);
-    }
-    return sum;
-  }
-
-  void multiply(const float* u, std::int64_t first, std::int64_t count, const float* v, float* m) const {
+  void multiply(const float* u, std::int64_t first, std::int64_t count, const WinogradBuffer& v,
+                const WinogradBuffer& m) const {
     const ConvRun run = {0, src_c_};
     for (int xi = 0; xi < kWinogradProducts; ++xi)
       for (std::int64_t kb = first; kb < chunk_end(first); ++kb) {
         ConvRow r{};
-        r.in = v + xi * v_.product, r.in_pixel = v_.tile;
+        r.in = v.data + xi * v.product, r.in_pixel = v.tile;
         r.runs = &run, r.n_runs = 1;
         r.w = u + weights_at(kb) + xi * product_stride(kb);
-        r.out = m + xi * m_.product + out_.begin(kb) - out_.begin(first), r.out_pixel = m_.tile;
+        r.out = m.data + xi * m.product + out_.begin(kb) - out_.begin(first), r.out_pixel = m.tile;
         r.pixels = static_cast<int>(count);
         r.vectors = out_.vectors(kb), r.oc = static_cast<int>(out_.lanes(kb));
         conv_.row(r);
       }
   }
 
-  void output(const RunArgs& a, const WinogradTiles& tiles, std::int64_t kb, float* m, float* part) const {
+  void output(const RunArgs& a, const WinogradTiles& tiles, std::int64_t kb, const WinogradBuffer& m,
+              float* shift) const {
     const std::int64_t c0 = out_.begin(kb);
     WinogradOutput o{};
     o.tiles = tiles;
-    o.m = {m, m_.product, m_.tile};
+    o.m = m;
     o.c = std::min(out_.c, c0 + chunk_ * out_.size) - c0;
     if (const float* bias = floats(a.in, bias_)) o.bias = bias + c0;
     if (residual_ >= 0) o.residual = floats(a.in[residual_]) + c0, o.residual_images = residual_images_;
     o.f = function_;
-    if (part) o.shift = part + c0, o.sum = o.shift + out_.c, o.square = o.sum + out_.c;
+    if (shift) o.shift = shift, o.sum = o.shift + out_.c, o.square = o.sum + out_.c;
     (pools_ ? o.pooled : o.y) = floats(a.out[0]) + c0;
     (pools_ ? o.pooled_images : o.images) = y_;
-    o.images.h = grid_.h, o.images.w = grid_.w;
+    o.images.h = h_, o.images.w = w_;
     o.average = average_;
     winograd_.output(o);
   }
 
-  const ConvKernels& conv_;
-  const WinogradKernels& winograd_;
-  bool transposed_;
-  WinogradGrid grid_;
-  WinogradImages src_, y_{}, residual_images_{};  // y_: of output 0, pooled or not
-  std::int64_t src_c_, top_, left_;
-  VectorBlocks out_;
+  WinogradImages y_{}, residual_images_{};  // y_: of output 0, pooled or not
   int bias_, residual_ = -1;
   Function function_;
   bool pools_ = false, average_ = false;
   std::int64_t chunk_ = 1;  // blocks of output channels whose M is in flight
   std::int64_t block_ = 0;  // tiles of a block
-  WinogradStrides v_, m_;
-  Range<float> parts_, v_data_, m_data_, zeros_;
+  WinogradMatrices m_;
   PartialMoments moments_;
 };
 
@@ -194,12 +167,38 @@ std::string backward_weights_declines(const Problem& p) {
   return first_of(unless_no_posts(p), winograd_declines(p));
 }
 
-template <bool kTransposed>
-std::unique_ptr<Prepared> prepare_winograd(const Problem& p) {
-  return std::make_unique<WinogradConv>(p, kTransposed);
+}  // namespace
+
+Winograd::Winograd(const Problem& p, bool transposed)
+    : conv_(*p.kernels().conv),
+      winograd_(*p.kernels().winograd),
+      c_(facts_of<ConvParams>(p)),
+      transposed_(transposed),
+      src_c_(transposed ? c_.oc : c_.ic),
+      out_(transposed ? c_.ic : c_.oc, p.kernels()),
+      src_(images_of(p.inputs[0])) {
+  const auto& out = transposed ? c_.in : c_.out;
+  planes_ = c_.n * out[0], h_ = out[1], w_ = out[2];
+  rows_ = ceil_div(h_, 4), cols_ = ceil_div(w_, 4);
 }
 
-}  // namespace
+WinogradImages Winograd::images_of(TensorDesc d) {
+  d.layout = Layout::kNHWC;  // where it is called otherwise it is the same memory
+  const Geometry g = geometry_of(d);
+  return {g.spatial[1], g.spatial[2], g.plane, g.row, g.pixel};
+}
+
+double Winograd::flops() const {
+  return 2.0 * kWinogradProducts * static_cast<double>(tiles()) * static_cast<double>(src_c_ * out_.c);
+}
+
+void Winograd::transform_input(const RunArgs& a, const Worker& w, const WinogradTiles& tiles,
+                               const WinogradBuffer& v) const {
+  const auto before = [&](int d) { return transposed_ ? 2 - c_.before[d] : c_.before[d]; };
+  float* const zeros = zeros_.in(w.own);
+  std::fill_n(zeros, v_.tile, 0.0f);
+  winograd_.input({tiles, src_, floats(a.in[0]), src_c_, before(1), before(2), zeros, v});
+}
 
 std::string winograd_declines(const Problem& p) {
   const auto& c = facts_of<ConvParams>(p);
@@ -216,14 +215,14 @@ std::string winograd_declines(const Problem& p) {
   const std::string layout = unless_in(p, Layout::kNHWC);
   if (!layout.empty() || p.implementation == "winograd4x4") return layout;
   if (std::min(c.ic, c.oc) < 12) return str("loses to direct below 12 channels, got ", c.ic, " -> ", c.oc);
-  const std::int64_t tiles = WinogradGrid(c.n * c.out[0], c.out[1], c.out[2]).tiles();
+  const std::int64_t tiles = c.n * c.out[0] * ceil_div(c.out[1], 4) * ceil_div(c.out[2], 4);
   if (tiles < kFewTiles) return str("loses to direct below ", kFewTiles, " tiles, got ", tiles);
   if (c.out[1] < 3 || c.out[2] < 3) return str("mostly empty tiles on ", c.out[1], "x", c.out[2], " outputs");
   return "";
 }
 
-const Impl kConvWinograd[3] = {{"winograd4x4", forward_declines, prepare_winograd<false>},
-                               {"winograd4x4", backward_data_declines, prepare_winograd<true>},
+const Impl kConvWinograd[3] = {{"winograd4x4", forward_declines, prepare_conv<WinogradConv, false>},
+                               {"winograd4x4", backward_data_declines, prepare_conv<WinogradConv, true>},
                                {"winograd4x4", backward_weights_declines, prepare_winograd_backward_weights}};
 
 }  // namespace fastcnn::ops

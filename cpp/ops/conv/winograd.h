@@ -1,8 +1,7 @@
-// What the three directions of Winograd convolution F(4x4, 3x3) share: when it is used, and how tiles become
-// buffers.
+// What the three directions of Winograd convolution F(4x4, 3x3) share: when it is used, the tiles of an
+// image, and the transformed input.
 #pragma once
 
-#include <algorithm>
 #include <string>
 
 #include "kernels/conv.h"
@@ -19,41 +18,58 @@ constexpr std::int64_t kWinogradTiles = 168;  // of a block, at most
 // "" when F(4x4, 3x3) can do it and, unless it is asked for by name, should be faster than the direct way.
 std::string winograd_declines(const Problem& p);
 
-// Tiles of n images (or planes: to a kernel one plane deep they are the same) of h x w outputs.
-struct WinogradGrid {
-  std::int64_t n, h, w, rows, cols;
-  WinogradGrid(std::int64_t images, std::int64_t height, std::int64_t width)
-      : n(images), h(height), w(width), rows(ceil_div(h, 4)), cols(ceil_div(w, 4)) {}
-  std::int64_t tiles() const { return n * rows * cols; }
-  WinogradTiles run(std::int64_t first, std::int64_t count) const { return {first, count, rows, cols}; }
-};
-
-inline WinogradImages winograd_images(TensorDesc d) {
-  d.layout = Layout::kNHWC;  // where it is called otherwise it is the same memory
-  const Geometry g = geometry_of(d);
-  return {g.spatial[1], g.spatial[2], g.plane, g.row, g.pixel};
-}
-
-// Strides of a [36][tiles][channels] buffer: whole vectors, and never a power of two apart (cache sets).
-struct WinogradStrides {
-  std::int64_t tile = 0, product = 0;
-  WinogradStrides() = default;
-  WinogradStrides(std::int64_t channels, std::int64_t tiles, std::int64_t width)
+// A thread's or a step's [36][tiles][channels]: channels in whole vectors, and strides never a power of two
+// (cache sets).
+struct WinogradMatrices {
+  Range<float> at;
+  std::int64_t tile = 0, product = 0;  // floats between neighbours
+  WinogradMatrices() = default;
+  WinogradMatrices(Book& book, std::int64_t channels, std::int64_t tiles, std::int64_t width)
       : tile(round_up(channels, width)) {
     if (tile % 256 == 0) tile += 16;
     product = round_up(tiles * tile, 16);
     if (product % 32 == 0) product += 16;
+    at = book.add(product * kWinogradProducts);
   }
-  std::int64_t floats() const { return product * kWinogradProducts; }
+  WinogradBuffer in(std::byte* base, std::int64_t first = 0) const {
+    return {at.in(base) + first * tile, product, tile};
+  }
 };
 
-// Transforms tiles of x, whose patches start at (-top, -left), into v. zeros: for c channels, written.
-inline void transform_input(const WinogradKernels& k, const WinogradTiles& tiles,
-                            const WinogradImages& images, const float* x, std::int64_t c, std::int64_t top,
-                            std::int64_t left, float* zeros, float* v, const WinogradStrides& strides) {
-  std::fill_n(zeros, strides.tile, 0.0f);
-  k.input({tiles, images, x, c, top, left, zeros, {v, strides.product, strides.tile}});
-}
+// What the three directions share. Planes are images: to a kernel one plane deep they are the same.
+// Transposed: the gradient of the input, the forward way over dy with flipped weights.
+class Winograd : public Prepared {
+ protected:
+  Winograd(const Problem& p, bool transposed);
+  static WinogradImages images_of(TensorDesc d);
+  std::int64_t tiles() const { return planes_ * rows_ * cols_; }
+  WinogradTiles run(std::int64_t first, std::int64_t count) const { return {first, count, rows_, cols_}; }
+  // Bytes of the transformed values and products of a tile, with so many channels of these.
+  double tile_bytes(std::int64_t channels) const {
+    return 4.0 * kWinogradProducts * static_cast<double>(src_c_ + channels);
+  }
+  double flops() const;  // of the 36 products
+  void set_inputs(Book& book, std::int64_t tiles) {
+    v_ = WinogradMatrices(book, src_c_, tiles, out_.width);
+    zeros_ = own_.add(v_.tile);
+  }
+  // Transforms tiles of input 0 into V.
+  void transform_input(const RunArgs& a, const Worker& w, const WinogradTiles& tiles,
+                       const WinogradBuffer& v) const;
+
+  const ConvKernels& conv_;
+  const WinogradKernels& winograd_;
+  ConvParams c_;
+  bool transposed_;
+  std::int64_t src_c_;
+  std::int64_t planes_, h_, w_, rows_, cols_;  // what is written (of weight gradients: dy), in tiles
+  VectorBlocks out_;
+  WinogradMatrices v_;
+
+ private:
+  WinogradImages src_;
+  Range<float> zeros_;
+};
 
 std::unique_ptr<Prepared> prepare_winograd_backward_weights(const Problem& p);
 

@@ -2,7 +2,7 @@
 // sum in 36 outer products. Small weights: the tiles are cut into groups fixed by the problem, each with sums
 // of its own, added in order. Large ones: all threads transform a chunk of tiles, then share out the
 // products.
-#include <cstring>
+#include <functional>
 
 #include "kernels/pointwise.h"
 #include "ops/conv/winograd.h"
@@ -20,101 +20,79 @@ constexpr std::int64_t kReducedChannels = 8;  // input channels of an item
 constexpr std::int64_t kBiasPixels = 256;     // in L1 for one pass over their channels
 constexpr std::int64_t kBiasChannels = 64;    // of an item that adds parts
 
-class WinogradWeightsConv : public Prepared {
+class WinogradWeightsConv : public Winograd {
  public:
   explicit WinogradWeightsConv(const Problem& p)
-      : conv_(*p.kernels().conv),
-        pointwise_(*p.kernels().pointwise),
-        winograd_(*p.kernels().winograd),
-        c_(facts_of<ConvParams>(p)),
-        grid_(c_.n * c_.out[0], c_.out[1], c_.out[2]),
-        x_(winograd_images(p.inputs[0])),
-        dy_(winograd_images(p.inputs[1])),
-        out_(c_.oc, p.kernels()) {
+      : Winograd(p, false), pointwise_(*p.kernels().pointwise), dy_(images_of(p.inputs[1])) {
     product_floats_ = c_.ic * out_.padded();
-    const std::int64_t tiles = grid_.tiles(), sums = kWinogradProducts * product_floats_;
-    const double per_tile = 4.0 * kWinogradProducts * static_cast<double>(c_.ic + out_.padded());
+    const std::int64_t sums = kWinogradProducts * product_floats_;
+    const auto tiles_in = [&](double bytes) {
+      return static_cast<std::int64_t>(bytes / tile_bytes(out_.padded()));
+    };
     shares_ = static_cast<double>(sums) * sizeof(float) > kPrivateBytes;
     if (shares_) {
-      chunk_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kSharedBytes / per_tile), 64, 512);
+      chunk_ = std::clamp<std::int64_t>(tiles_in(kSharedBytes), 64, 512);
     } else {
-      const double flops =
-          2.0 * kWinogradProducts * static_cast<double>(tiles) * static_cast<double>(c_.ic * c_.oc);
-      groups_ = groups_of(tiles / kGroupTiles, flops, 2 * kItemFlops, sums * 4);
-      chunk_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kBlockBytes / per_tile), 1, kWinogradTiles);
+      groups_ = groups_of(tiles() / kGroupTiles, flops(), 2 * kItemFlops, sums * 4);
+      chunk_ = std::clamp<std::int64_t>(tiles_in(kBlockBytes), 1, kWinogradTiles);
     }
-    if (const std::int64_t most = ceil_div(tiles, groups_)) chunk_ = ceil_div(most, ceil_div(most, chunk_));
-    v_ = WinogradStrides(c_.ic, chunk_, out_.width);
-    d_ = WinogradStrides(out_.padded(), chunk_, out_.width);
+    if (const std::int64_t most = ceil_div(tiles(), groups_)) chunk_ = ceil_div(most, ceil_div(most, chunk_));
     sums_floats_ = round_up(sums, 16);
     sums_ = shared_.add(groups_ * sums_floats_);
-    Book& book = shares_ ? shared_ : own_;
-    v_data_ = book.add(v_.floats()), d_data_ = book.add(d_.floats());
-    zeros_ = own_.add(v_.tile);
-    const std::int64_t pixels = grid_.n * c_.out[1] * c_.out[2];
-    bias_parts_ = std::clamp<std::int64_t>(ceil_div(pixels, kBiasPixels), 1, kItems);
+    set_inputs(shares_ ? shared_ : own_, chunk_);
+    d_ = WinogradMatrices(shares_ ? shared_ : own_, out_.padded(), chunk_, out_.width);
+    bias_parts_ = std::clamp<std::int64_t>(ceil_div(pixels(), kBiasPixels), 1, kItems);
     bias_ = shared_.add(bias_parts_ * c_.oc);
-    plan(p, tiles);
+    plan(p);
   }
 
   std::string detail() const override {
-    return shares_ ? str(grid_.tiles(), " tiles in shared chunks of ", chunk_)
-                   : str(grid_.tiles(), " tiles in ", groups_, " groups, blocks of ", chunk_);
+    return shares_ ? str(tiles(), " tiles in shared chunks of ", chunk_)
+                   : str(tiles(), " tiles in ", groups_, " groups, blocks of ", chunk_);
   }
 
   void item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const override {
-    const Step& step = steps_[static_cast<std::size_t>(stage)];
-    float* const sums = sums_.in(a.shared);
-    switch (step.kind) {
-      case kGroup:
-        return sum_group(a, part_of(grid_.tiles(), groups_, i), sums + i * sums_floats_, w);
-      case kTransform: {
-        const std::int64_t n = transform_tiles(), first = i * n;
-        return transform(a, step.first + first, std::min(n, step.count - first), first, a.shared, w);
-      }
-      case kMultiply: {
-        const std::int64_t kb = i % out_.count, xi = i / out_.count;
-        if (step.first == 0)
-          std::memset(sums_at(sums, xi, kb), 0,
-                      static_cast<std::size_t>(c_.ic * out_.lanes(kb)) * sizeof(float));
-        return multiply(xi, kb, step.count, a.shared, sums);
-      }
-      case kAdd:
-        return add_groups(sums, i);
-      case kReduce:
-        return reduce(sums, i, floats(a.out[0]));
-      case kBiasParts:
-        return sum_bias(floats(a.in[1]), i, bias_.in(a.shared) + i * c_.oc);
-      case kBias:
-        return add_bias(bias_.in(a.shared), i, floats(a.out[1]));
-    }
+    steps_[static_cast<std::size_t>(stage)](a, i, w);
   }
 
  private:
-  enum Kind { kGroup, kTransform, kMultiply, kAdd, kReduce, kBiasParts, kBias };
-  struct Step {  // a stage
-    Kind kind;
-    std::int64_t first = 0, count = 0;  // tiles of its chunk
-  };
+  using Step = std::function<void(const RunArgs&, std::int64_t, const Worker&)>;  // a stage's item
 
-  void plan(const Problem& p, std::int64_t tiles) {
+  void plan(const Problem& p) {
     stages_.clear();
-    const auto add = [&](std::int64_t items, Step step) { stages_.push_back(items), steps_.push_back(step); };
+    const auto add = [&](std::int64_t items, Step step) {
+      stages_.push_back(items), steps_.push_back(std::move(step));
+    };
     if (p.wants(0)) {
-      if (!shares_) add(groups_, {kGroup});
-      for (std::int64_t t = 0; shares_ && (t == 0 || t < tiles); t += chunk_) {
-        const std::int64_t count = std::min(chunk_, tiles - t);
-        add(ceil_div(count, transform_tiles()), {kTransform, t, count});
-        add(kWinogradProducts * out_.count, {kMultiply, t, count});
+      if (!shares_)
+        add(groups_, [this](const RunArgs& a, std::int64_t i, const Worker& w) { sum_group(a, i, w); });
+      for (std::int64_t t = 0; shares_ && (t == 0 || t < tiles()); t += chunk_) {
+        const std::int64_t count = std::min(chunk_, tiles() - t), n = transform_tiles();
+        add(ceil_div(count, n), [=](const RunArgs& a, std::int64_t i, const Worker& w) {
+          transform(a, t + i * n, std::min(n, count - i * n), i * n, a.shared, w);
+        });
+        add(kWinogradProducts * out_.count, [=](const RunArgs& a, std::int64_t i, const Worker&) {
+          const std::int64_t kb = i % out_.count, xi = i / out_.count;
+          float* const sums = sums_.in(a.shared);
+          if (t == 0) std::fill_n(sums_at(sums, xi, kb), c_.ic * out_.lanes(kb), 0.0f);
+          multiply(xi, kb, count, a.shared, sums);
+        });
       }
-      if (groups_ > 1) add(ceil_div(sums_floats_, kAddedFloats), {kAdd});
-      add(out_.count * ceil_div(c_.ic, kReducedChannels), {kReduce});
+      if (groups_ > 1)
+        add(ceil_div(sums_floats_, kAddedFloats),
+            [this](const RunArgs& a, std::int64_t i, const Worker&) { add_groups(sums_.in(a.shared), i); });
+      add(out_.count * ceil_div(c_.ic, kReducedChannels),
+          [this](const RunArgs& a, std::int64_t i, const Worker&) { reduce(a, i); });
     }
     if (p.wants(1)) {
-      add(bias_parts_, {kBiasParts});
-      add(ceil_div(c_.oc, kBiasChannels), {kBias});
+      add(bias_parts_, [this](const RunArgs& a, std::int64_t i, const Worker&) { sum_bias(a, i); });
+      add(ceil_div(c_.oc, kBiasChannels), [this](const RunArgs& a, std::int64_t i, const Worker&) {
+        for (std::int64_t c = i * kBiasChannels; c < std::min(c_.oc, (i + 1) * kBiasChannels); ++c)
+          floats(a.out[1])[c] = sum_of(bias_.in(a.shared) + c, bias_parts_, c_.oc);
+      });
     }
   }
+  std::int64_t pixels() const { return planes_ * h_ * w_; }
   std::int64_t transform_tiles() const { return std::max(kTransformTiles, ceil_div(chunk_, kItems)); }
   // Sums: [36][oc block][ic][lanes].
   float* sums_at(float* sums, std::int64_t xi, std::int64_t kb) const {
@@ -124,33 +102,33 @@ class WinogradWeightsConv : public Prepared {
   // Tiles [first, first + count) into rows `at` and following of the buffers in `base`.
   void transform(const RunArgs& a, std::int64_t first, std::int64_t count, std::int64_t at, std::byte* base,
                  const Worker& w) const {
-    const WinogradTiles tiles = grid_.run(first, count);
-    transform_input(winograd_, tiles, x_, floats(a.in[0]), c_.ic, c_.before[1], c_.before[2],
-                    zeros_.in(w.own), v_data_.in(base) + at * v_.tile, v_);
     WinogradGradient g{};
-    g.tiles = tiles;
+    g.tiles = run(first, count);
+    transform_input(a, w, g.tiles, v_.in(base, at));
     g.images = dy_;
     g.dy = floats(a.in[1]);
     g.c = c_.oc, g.padded = out_.padded();
-    g.d = {d_data_.in(base) + at * d_.tile, d_.product, d_.tile};
+    g.d = d_.in(base, at);
     winograd_.gradient(g);
   }
 
   void multiply(std::int64_t xi, std::int64_t kb, std::int64_t count, std::byte* base, float* sums) const {
     if (count == 0) return;
     ConvOuter o{};
-    o.x = v_data_.in(base) + xi * v_.product, o.x_pixel = v_.tile;
-    o.dy = d_data_.in(base) + xi * d_.product + out_.begin(kb), o.dy_pixel = d_.tile;
+    o.x = v_.at.in(base) + xi * v_.product, o.x_pixel = v_.tile;
+    o.dy = d_.at.in(base) + xi * d_.product + out_.begin(kb), o.dy_pixel = d_.tile;
     o.rows = 1, o.pixels = static_cast<int>(count);
     o.m = static_cast<int>(c_.ic), o.vectors = out_.vectors(kb);
     o.dw = sums_at(sums, xi, kb);
     conv_.outer(o);
   }
 
-  void sum_group(const RunArgs& a, Part tiles, float* sums, const Worker& w) const {
-    std::memset(sums, 0, static_cast<std::size_t>(sums_floats_) * sizeof(float));
-    for (std::int64_t t = tiles.begin; t < tiles.end; t += chunk_) {
-      const std::int64_t count = std::min(chunk_, tiles.end - t);
+  void sum_group(const RunArgs& a, std::int64_t group, const Worker& w) const {
+    float* const sums = sums_.in(a.shared) + group * sums_floats_;
+    std::fill_n(sums, sums_floats_, 0.0f);
+    const Part mine = part_of(tiles(), groups_, group);
+    for (std::int64_t t = mine.begin; t < mine.end; t += chunk_) {
+      const std::int64_t count = std::min(chunk_, mine.end - t);
       transform(a, t, count, 0, w.own, w);
       for (std::int64_t xi = 0; xi < kWinogradProducts; ++xi)
         for (std::int64_t kb = 0; kb < out_.count; ++kb) multiply(xi, kb, count, w.own, sums);
@@ -165,7 +143,7 @@ class WinogradWeightsConv : public Prepared {
     pointwise_.add({}, parts, groups_, sums + begin, n);
   }
 
-  void reduce(float* sums, std::int64_t i, float* dw) const {
+  void reduce(const RunArgs& a, std::int64_t i) const {
     const std::int64_t slices = ceil_div(c_.ic, kReducedChannels), kb = i / slices;
     const std::int64_t c0 = i % slices * kReducedChannels;
     const WinogradWeights s = {c_.ic * 9,
@@ -175,41 +153,33 @@ class WinogradWeightsConv : public Prepared {
                                static_cast<int>(out_.length(kb)),
                                out_.vectors(kb),
                                product_floats_};
-    winograd_.weight_gradient(s, sums_at(sums, 0, kb) + c0 * out_.lanes(kb),
-                              dw + (out_.begin(kb) * c_.ic + c0) * 9);
+    winograd_.weight_gradient(s, sums_at(sums_.in(a.shared), 0, kb) + c0 * out_.lanes(kb),
+                              floats(a.out[0]) + (out_.begin(kb) * c_.ic + c0) * 9);
   }
 
-  void sum_bias(const float* dy, std::int64_t i, float* sums) const {
-    std::memset(sums, 0, static_cast<std::size_t>(c_.oc) * sizeof(float));
-    const Part part = part_of(grid_.n * c_.out[1] * c_.out[2], bias_parts_, i);
+  void sum_bias(const RunArgs& a, std::int64_t i) const {
+    float* const sums = bias_.in(a.shared) + i * c_.oc;
+    std::fill_n(sums, c_.oc, 0.0f);
+    const Part part = part_of(pixels(), bias_parts_, i);
     for (std::int64_t q = part.begin; q < part.end; q += kBiasPixels)
-      conv_.channel_sums(dy + q * dy_.pixel, dy_.pixel, std::min(kBiasPixels, part.end - q), c_.oc, sums);
+      conv_.channel_sums(floats(a.in[1]) + q * dy_.pixel, dy_.pixel, std::min(kBiasPixels, part.end - q),
+                         c_.oc, sums);
   }
 
-  void add_bias(const float* parts, std::int64_t i, float* db) const {
-    for (std::int64_t c = i * kBiasChannels; c < std::min(c_.oc, (i + 1) * kBiasChannels); ++c)
-      db[c] = sum_of(parts + c, bias_parts_, c_.oc);
-  }
-
-  const ConvKernels& conv_;
   const PointwiseKernels& pointwise_;
-  const WinogradKernels& winograd_;
-  ConvParams c_;
-  WinogradGrid grid_;
-  WinogradImages x_, dy_;
-  VectorBlocks out_;
+  WinogradImages dy_;
   bool shares_ = false;
   std::int64_t product_floats_ = 0, sums_floats_ = 0;     // of one of the 36 matrices, of a group
   std::int64_t chunk_ = 0, groups_ = 1, bias_parts_ = 1;  // chunk: tiles of the buffers
-  WinogradStrides v_, d_;
-  Range<float> sums_, v_data_, d_data_, zeros_, bias_;
+  WinogradMatrices d_;
+  Range<float> sums_, bias_;
   std::vector<Step> steps_;
 };
 
 }  // namespace
 
 std::unique_ptr<Prepared> prepare_winograd_backward_weights(const Problem& p) {
-  return std::make_unique<WinogradWeightsConv>(p);
+  return prepare<WinogradWeightsConv>(p);
 }
 
 }  // namespace fastcnn::ops

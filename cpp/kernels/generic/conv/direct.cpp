@@ -39,66 +39,51 @@ FASTCNN_INLINE void add_products(const float* x, const Vec (&w)[NV], bool in_mem
 
 // Five pixels per base pointer: x86 addresses base + {0, 1, 2, 4} * stride for free and 3 * stride from a
 // register.
-template <int NP, int NV>
-void row_tile(const ConvRow& r, const float* in, float* out) {
-  constexpr int kBases = (NP + 4) / 5;
-  Vec acc[NP][NV];
-#pragma GCC unroll 4
-  for (int v = 0; v < NV; ++v) {
-    const Vec b = r.bias ? load_first(r.bias + v * kWidth, r.oc - v * kWidth) : zero();
-#pragma GCC unroll 28
-    for (int p = 0; p < NP; ++p) acc[p][v] = b;
-  }
-  const std::ptrdiff_t ps = r.in_pixel, ps3 = 3 * ps;
-  const float* w = r.w;
-  for (int i = 0; i < r.n_runs; ++i) {
-    const float* base[kBases];
-#pragma GCC unroll 6
-    for (int b = 0; b < kBases; ++b) base[b] = in + r.runs[i].offset + 5 * b * ps;
-    for (std::ptrdiff_t k = r.runs[i].length; k > 0; --k) {
-      Vec wv[NV];
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) wv[v] = load(w + v * kWidth);
-      w += NV * kWidth;
-#pragma GCC unroll 28
-      for (int p = 0; p < NP; ++p) {
-        const float* const at = base[p / 5] + (p % 5 == 3 ? ps3 : p % 5 * ps);
-        add_products(at, wv, NV == 2 && p % 2, acc[p]);
-      }
-#pragma GCC unroll 6
-      for (int b = 0; b < kBases; ++b) ++base[b];
-    }
-  }
-  // Read once: a vector store may alias anything.
-  const std::ptrdiff_t os = r.out_pixel;
-  const int oc = r.oc;
-  const bool whole = oc == NV * kWidth;
-  if (r.accumulate) {
-#pragma GCC unroll 28
-    for (int p = 0; p < NP; ++p)
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) {
-        const float* o = out + p * os + v * kWidth;
-        acc[p][v] = acc[p][v] + (whole ? load(o) : load_first(o, oc - v * kWidth));
-      }
-  }
-  if (whole) {
-#pragma GCC unroll 28
-    for (int p = 0; p < NP; ++p)
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) store(out + p * os + v * kWidth, acc[p][v]);
-    return;
-  }
-#pragma GCC unroll 28
-  for (int p = 0; p < NP; ++p)
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) store_first(out + p * os + v * kWidth, acc[p][v], oc - v * kWidth);
-}
-
 struct RowTiles : Tiles {
   template <int NV, int NP>
   static void tile(const ConvRow& r, const float* in, float* out) {
-    row_tile<NP, NV>(r, in, out);
+    constexpr int kBases = (NP + 4) / 5;
+    Vec acc[NP][NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      const Vec b = r.bias ? load_first(r.bias + v * kWidth, r.oc - v * kWidth) : zero();
+#pragma GCC unroll 28
+      for (int p = 0; p < NP; ++p) acc[p][v] = b;
+    }
+    const std::ptrdiff_t ps = r.in_pixel, ps3 = 3 * ps;
+    const float* w = r.w;
+    for (int i = 0; i < r.n_runs; ++i) {
+      const float* base[kBases];
+#pragma GCC unroll 6
+      for (int b = 0; b < kBases; ++b) base[b] = in + r.runs[i].offset + 5 * b * ps;
+      for (std::ptrdiff_t k = r.runs[i].length; k > 0; --k) {
+        Vec wv[NV];
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) wv[v] = load(w + v * kWidth);
+        w += NV * kWidth;
+#pragma GCC unroll 28
+        for (int p = 0; p < NP; ++p) {
+          const float* const at = base[p / 5] + (p % 5 == 3 ? ps3 : p % 5 * ps);
+          add_products(at, wv, NV == 2 && p % 2, acc[p]);
+        }
+#pragma GCC unroll 6
+        for (int b = 0; b < kBases; ++b) ++base[b];
+      }
+    }
+    // Read once: a vector store may alias anything.
+    const std::ptrdiff_t os = r.out_pixel;
+    const int oc = r.oc;
+    const bool whole = oc == NV * kWidth;
+    if (r.accumulate)
+      each_register<NP, NV>([&](int p, int v) {
+        const float* o = out + p * os + v * kWidth;
+        acc[p][v] = acc[p][v] + (whole ? load(o) : load_first(o, oc - v * kWidth));
+      });
+    if (whole)
+      each_register<NP, NV>([&](int p, int v) { store(out + p * os + v * kWidth, acc[p][v]); });
+    else
+      each_register<NP, NV>(
+          [&](int p, int v) { store_first(out + p * os + v * kWidth, acc[p][v], oc - v * kWidth); });
   }
 };
 constexpr auto kRowTiles = make_tiles<RowTiles>();
@@ -148,39 +133,28 @@ void row(const ConvRow& r) {
   });
 }
 
-template <int M, int NV>
-void outer_tile(const ConvOuter& o, const float* x, float* dw) {
-  Vec acc[M][NV];
-#pragma GCC unroll 28
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) acc[m][v] = zero();
-  for (int r = 0; r < o.rows; ++r) {
-    const float* a = x + r * o.x_row;
-    const float* d = o.dy + r * o.dy_row;
-    for (int q = o.pixels; q > 0; --q) {
-      Vec dv[NV];
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) dv[v] = load(d + v * kWidth);
-#pragma GCC unroll 28
-      for (int m = 0; m < M; ++m) add_products(a + m, dv, NV == 2 && m % 2, acc[m]);
-      a += o.x_pixel;
-      d += o.dy_pixel;
-    }
-  }
-#pragma GCC unroll 28
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) {
-      float* p = dw + (m * NV + v) * kWidth;
-      store(p, acc[m][v] + load(p));
-    }
-}
-
 struct OuterTiles : Tiles {
   template <int NV, int M>
   static void tile(const ConvOuter& o, const float* x, float* dw) {
-    outer_tile<M, NV>(o, x, dw);
+    Vec acc[M][NV];
+    each_register<M, NV>([&](int m, int v) { acc[m][v] = zero(); });
+    for (int r = 0; r < o.rows; ++r) {
+      const float* a = x + r * o.x_row;
+      const float* d = o.dy + r * o.dy_row;
+      for (int q = o.pixels; q > 0; --q) {
+        Vec dv[NV];
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) dv[v] = load(d + v * kWidth);
+#pragma GCC unroll 28
+        for (int m = 0; m < M; ++m) add_products(a + m, dv, NV == 2 && m % 2, acc[m]);
+        a += o.x_pixel;
+        d += o.dy_pixel;
+      }
+    }
+    each_register<M, NV>([&](int m, int v) {
+      float* p = dw + (m * NV + v) * kWidth;
+      store(p, acc[m][v] + load(p));
+    });
   }
 };
 constexpr auto kOuterTiles = make_tiles<OuterTiles>();
@@ -242,14 +216,14 @@ void patch(const ConvPatch& p) {
     clear(d + last * p.out_c, (p.cols - last) * p.out_c);
     const float* s = p.image + y * p.image_row + (p.x0 + first) * p.image_pixel;
     d += first * p.out_c;
-    if (p.image_pixel == p.c && p.out_c == p.c) {
-      copy(s, d, (last - first) * p.c);
-    } else if (p.out_c == p.c) {
-      for (std::int64_t x = first; x < last; ++x, s += p.image_pixel, d += p.c) copy(s, d, p.c);
-    } else {
-      for (std::int64_t x = first; x < last; ++x, s += p.image_pixel, d += p.out_c)
+    // Pixels without gaps are one long run.
+    const bool dense = p.image_pixel == p.c && p.out_c == p.c;
+    const std::int64_t runs = dense ? 1 : last - first, length = dense ? (last - first) * p.c : p.c;
+    for (std::int64_t x = 0; x < runs; ++x, s += p.image_pixel, d += p.out_c)
+      if (p.out_c == p.c)
+        copy(s, d, length);
+      else
         for (std::int64_t i = 0; i < p.out_c; i += kWidth) store(d + i, load_first(s + i, p.c - i));
-    }
   }
 }
 

@@ -28,6 +28,14 @@ struct Range {
     if (a.tap_step > 0) return Range(*at, a.tap_step, a.in, a.taps);
     return Range(a.in - 1 - *at, -a.tap_step, a.in, a.taps);
   }
+  // Outputs of an axis at which all taps [first, first + count) lie inside x.
+  static Range outputs(const IlAxis& a, std::int64_t first, std::int64_t count) {
+    const std::int64_t low = a.first + first * a.tap_step, high = low + (count - 1) * a.tap_step;
+    Range r(low < high ? low : high, a.step, a.in, a.out);
+    r.end = Range(low < high ? high : low, a.step, a.in, a.out).end;
+    if (r.begin > r.end) r.begin = r.end;
+    return r;
+  }
 };
 
 // The place of one tile: x, w, start and y at its first pixel and channel (and first tap, which may lie
@@ -43,59 +51,8 @@ struct Tile {
   float* y;
 };
 
-// kUnit: neighbouring pixels read neighbouring columns.
-template <int OT, int PT, bool kInside, bool kUnit>
-void conv_tile(const IlConv& c, const Tile& t) {
-  Vec acc[OT][PT];
-#pragma GCC unroll 8
-  for (int o = 0; o < OT; ++o) {
-    const Vec s = t.start ? broadcast(t.start[o]) : zero();
-#pragma GCC unroll 8
-    for (int j = 0; j < PT; ++j) acc[o][j] = s;
-  }
-  const IlAxis& cols = c.axis[2];
-  const std::int64_t col_step = kUnit ? 1 : cols.step, col = t.col, in_w = cols.in;
-  const std::ptrdiff_t step = col_step * kWidth, w_o = c.w_o;
-  const float *const x = t.x, *const w = t.w;
-  const IlTap *tap = t.tap, *end = t.end;
-  for (std::int64_t left = t.planes;; tap += t.skip, end += t.plane) {
-    for (; tap != end; ++tap) {
-      const float *const xp = x + tap->x, *const w0 = w + tap->w, *const w4 = w0 + 4 * w_o;
-      if (kInside) {
-        Vec xv[PT];
-#pragma GCC unroll 8
-        for (int j = 0; j < PT; ++j) xv[j] = load(xp + j * step);
-#pragma GCC unroll 8
-        for (int o = 0; o < OT; ++o) {
-          const Vec wv = broadcast(o < 4 ? w0[o * w_o] : w4[(o - 4) * w_o]);
-#pragma GCC unroll 8
-          for (int j = 0; j < PT; ++j) acc[o][j] = fma(wv, xv[j], acc[o][j]);
-        }
-      } else {
-        Vec wv[OT];
-#pragma GCC unroll 8
-        for (int o = 0; o < OT; ++o) wv[o] = broadcast(o < 4 ? w0[o * w_o] : w4[(o - 4) * w_o]);
-        const std::int64_t first = col + tap->column;
-#pragma GCC unroll 8
-        for (int j = 0; j < PT; ++j) {
-          if (static_cast<std::uint64_t>(first + j * col_step) >= static_cast<std::uint64_t>(in_w)) continue;
-          const Vec xv = load(xp + j * step);
-#pragma GCC unroll 8
-          for (int o = 0; o < OT; ++o) acc[o][j] = fma(wv[o], xv, acc[o][j]);
-        }
-      }
-    }
-    if (--left <= 0) break;
-  }
-  float* const y = t.y;
-  const std::ptrdiff_t y_c = c.y_c, y_col = cols.y;
-#pragma GCC unroll 8
-  for (int o = 0; o < OT; ++o)
-#pragma GCC unroll 8
-    for (int j = 0; j < PT; ++j) store(y + o * y_c + j * y_col, acc[o][j]);
-}
-
 // Inside tiles hold a pixel's vectors while weights pass by; border tiles the weights while pixels pass by.
+// kUnit: neighbouring pixels read neighbouring columns.
 template <bool kInside, bool kUnit = false>
 struct ConvTiles {
   static constexpr int kRows = 8, kColumns = 8;  // channels, pixels
@@ -103,9 +60,49 @@ struct ConvTiles {
     return channels * pixels <= kConvSums &&
            channels * pixels + (kInside ? pixels : channels) + 1 <= kRegisters;
   }
+
   template <int OT, int PT>
   static void tile(const IlConv& c, const Tile& t) {
-    conv_tile<OT, PT, kInside, kUnit>(c, t);
+    Vec acc[OT][PT];
+    each_register<OT, PT>([&](int o, int j) { acc[o][j] = t.start ? broadcast(t.start[o]) : zero(); });
+    const IlAxis& cols = c.axis[2];
+    const std::int64_t col_step = kUnit ? 1 : cols.step, col = t.col, in_w = cols.in;
+    const std::ptrdiff_t step = col_step * kWidth, w_o = c.w_o;
+    const float *const x = t.x, *const w = t.w;
+    const IlTap *tap = t.tap, *end = t.end;
+    for (std::int64_t left = t.planes;; tap += t.skip, end += t.plane) {
+      for (; tap != end; ++tap) {
+        const float *const xp = x + tap->x, *const w0 = w + tap->w, *const w4 = w0 + 4 * w_o;
+        if (kInside) {
+          Vec xv[PT];
+#pragma GCC unroll 8
+          for (int j = 0; j < PT; ++j) xv[j] = load(xp + j * step);
+#pragma GCC unroll 8
+          for (int o = 0; o < OT; ++o) {
+            const Vec wv = broadcast(o < 4 ? w0[o * w_o] : w4[(o - 4) * w_o]);
+#pragma GCC unroll 8
+            for (int j = 0; j < PT; ++j) acc[o][j] = fma(wv, xv[j], acc[o][j]);
+          }
+        } else {
+          Vec wv[OT];
+#pragma GCC unroll 8
+          for (int o = 0; o < OT; ++o) wv[o] = broadcast(o < 4 ? w0[o * w_o] : w4[(o - 4) * w_o]);
+          const std::int64_t first = col + tap->column;
+#pragma GCC unroll 8
+          for (int j = 0; j < PT; ++j) {
+            if (static_cast<std::uint64_t>(first + j * col_step) >= static_cast<std::uint64_t>(in_w))
+              continue;
+            const Vec xv = load(xp + j * step);
+#pragma GCC unroll 8
+            for (int o = 0; o < OT; ++o) acc[o][j] = fma(wv[o], xv, acc[o][j]);
+          }
+        }
+      }
+      if (--left <= 0) break;
+    }
+    float* const y = t.y;
+    const std::ptrdiff_t y_c = c.y_c, y_col = cols.y;
+    each_register<OT, PT>([&](int o, int j) { store(y + o * y_c + j * y_col, acc[o][j]); });
   }
 };
 
@@ -119,36 +116,25 @@ void plan_section(IlConv::Section& s, std::int64_t begin, std::int64_t end, std:
   s = {begin, end, best.rows, best.columns};
 }
 
-void plan(IlConv* c) {
-  const IlAxis& cols = c->axis[2];
-  std::int64_t taps = 1;
-  for (const IlAxis& a : c->axis) taps *= a.taps;
-  if (taps == 0)  // zeros
+void plan(IlConv* c, IlTap* table) {
+  const IlAxis &planes = c->axis[0], &rows = c->axis[1], &cols = c->axis[2];
+  const bool zeros = planes.taps * rows.taps * cols.taps == 0;
+  if (zeros)
     for (IlAxis& a : c->axis) a.taps = 0;
-  Range inside(0, 1, cols.out, cols.out);
-  if (taps) {
-    const std::int64_t reach = (cols.taps - 1) * cols.tap_step;
-    const std::int64_t low = cols.first + (reach < 0 ? reach : 0);
-    const std::int64_t high = cols.first + (reach > 0 ? reach : 0);
-    inside.begin = Range(low, cols.step, cols.in, cols.out).begin;
-    inside.end = Range(high, cols.step, cols.in, cols.out).end;
-    if (inside.begin >= inside.end) inside.begin = inside.end = cols.out;
-  }
+  Range inside = zeros ? Range(0, 1, cols.out, cols.out) : Range::outputs(cols, 0, cols.taps);
+  if (!zeros && inside.begin == inside.end) inside.begin = inside.end = cols.out;
   plan_section<false>(c->sections[0], 0, inside.begin, c->out);
   plan_section<true>(c->sections[1], inside.begin, inside.end, c->out);
   plan_section<false>(c->sections[2], inside.end, cols.out, c->out);
-}
-
-void fill_taps(const IlConv& c, IlTap* taps) {
-  const IlAxis &planes = c.axis[0], &rows = c.axis[1], &cols = c.axis[2];
+  c->taps = table;
   for (std::int64_t d = 0; d < planes.taps; ++d)
     for (std::int64_t r = 0; r < rows.taps; ++r)
-      for (std::int64_t ch = 0; ch < c.sum; ++ch)
+      for (std::int64_t ch = 0; ch < c->sum; ++ch)
         for (std::int64_t q = 0; q < cols.taps; ++q) {
           const std::int64_t row = (ch * planes.in + d * planes.tap_step) * rows.in + r * rows.tap_step;
-          *taps++ = {static_cast<std::int32_t>((row * cols.in + q * cols.tap_step) * kWidth),
-                     static_cast<std::int32_t>(ch * c.w_c + d * planes.w + r * rows.w + q * cols.w),
-                     static_cast<std::int32_t>(q * cols.tap_step)};
+          *table++ = {static_cast<std::int32_t>((row * cols.in + q * cols.tap_step) * kWidth),
+                      static_cast<std::int32_t>(ch * c->w_c + d * planes.w + r * rows.w + q * cols.w),
+                      static_cast<std::int32_t>(q * cols.tap_step)};
         }
 }
 
@@ -200,10 +186,7 @@ struct Run {
       first = index * parts.size + (index < parts.larger ? index : parts.larger);
       count = parts.at(index), step = a.tap_step;
     }
-    const std::int64_t low = a.first + first * a.tap_step, high = low + (count - 1) * a.tap_step;
-    inside.begin = Range(low, a.step, a.in, a.out).begin;
-    inside.end = Range(high, a.step, a.in, a.out).end;
-    if (inside.begin > inside.end) inside.begin = inside.end;
+    inside = Range::outputs(a, first, count);
     per_row = inside.end - inside.begin;
     border = step ? a.out - per_row : 0;  // one tap is inside or not
   }
@@ -231,64 +214,50 @@ struct WeightsTile {
 };
 
 // kUnit: columns are neighbouring taps.
-template <int OT, int KT, bool kUnit>
-void weights_tile(const IlWeights& c, const WeightsTile& t) {
-  Vec acc[OT][KT];
-  float* const sums = t.sums;
-  const std::ptrdiff_t sums_o = t.sums_o, sums_k = t.sums_k;
-  if (t.first) {
-#pragma GCC unroll 8
-    for (int o = 0; o < OT; ++o)
-#pragma GCC unroll 8
-      for (int k = 0; k < KT; ++k) acc[o][k] = zero();
-  } else {
-#pragma GCC unroll 8
-    for (int o = 0; o < OT; ++o)
-#pragma GCC unroll 8
-      for (int k = 0; k < KT; ++k) acc[o][k] = load(sums + o * sums_o + k * sums_k);
-  }
-  const std::ptrdiff_t x_k = kUnit ? kWidth : t.x_k, d_o = dy_channel(c);
-  const float *const x = t.x, *const dy = t.dy;
-  for (const IlPixel *p = t.pixel, *const end = t.end; p != end; ++p) {
-    const float *const xp = x + p->x, *const d0 = dy + p->dy, *const d4 = d0 + 4 * d_o;
-    Vec xv[KT];
-#pragma GCC unroll 8
-    for (int k = 0; k < KT; ++k) xv[k] = load(xp + k * x_k);
-#pragma GCC unroll 8
-    for (int o = 0; o < OT; ++o) {
-      const Vec dv = load(o < 4 ? d0 + o * d_o : d4 + (o - 4) * d_o);
-#pragma GCC unroll 8
-      for (int k = 0; k < KT; ++k) acc[o][k] = fma(dv, xv[k], acc[o][k]);
-    }
-  }
-  const std::int64_t in_w = c.axis[2].in, tap_step = t.tap_step;
-  for (const IlPixel *p = t.border, *const end = t.border_end; p != end; ++p) {
-    const float *const xp = x + p->x, *const d0 = dy + p->dy, *const d4 = d0 + 4 * d_o;
-#pragma GCC unroll 8
-    for (int k = 0; k < KT; ++k) {
-      const std::int64_t column = p->column + k * tap_step;
-      if (static_cast<std::uint64_t>(column) >= static_cast<std::uint64_t>(in_w)) continue;
-      const Vec xv = load(xp + k * x_k);
-#pragma GCC unroll 8
-      for (int o = 0; o < OT; ++o)
-        acc[o][k] = fma(load(o < 4 ? d0 + o * d_o : d4 + (o - 4) * d_o), xv, acc[o][k]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int o = 0; o < OT; ++o)
-#pragma GCC unroll 8
-    for (int k = 0; k < KT; ++k) store(sums + o * sums_o + k * sums_k, acc[o][k]);
-}
-
 template <bool kUnit = false>
 struct WeightsTiles {
   static constexpr int kRows = 8, kColumns = 6;
   static constexpr bool fits(int channels, int columns) {
     return channels * columns <= kConvSums && channels * columns + columns + 1 <= kRegisters;
   }
+
   template <int OT, int KT>
   static void tile(const IlWeights& c, const WeightsTile& t) {
-    weights_tile<OT, KT, kUnit>(c, t);
+    Vec acc[OT][KT];
+    float* const sums = t.sums;
+    const std::ptrdiff_t sums_o = t.sums_o, sums_k = t.sums_k;
+    if (t.first)
+      each_register<OT, KT>([&](int o, int k) { acc[o][k] = zero(); });
+    else
+      each_register<OT, KT>([&](int o, int k) { acc[o][k] = load(sums + o * sums_o + k * sums_k); });
+    const std::ptrdiff_t x_k = kUnit ? kWidth : t.x_k, d_o = dy_channel(c);
+    const float *const x = t.x, *const dy = t.dy;
+    for (const IlPixel *p = t.pixel, *const end = t.end; p != end; ++p) {
+      const float *const xp = x + p->x, *const d0 = dy + p->dy, *const d4 = d0 + 4 * d_o;
+      Vec xv[KT];
+#pragma GCC unroll 8
+      for (int k = 0; k < KT; ++k) xv[k] = load(xp + k * x_k);
+#pragma GCC unroll 8
+      for (int o = 0; o < OT; ++o) {
+        const Vec dv = load(o < 4 ? d0 + o * d_o : d4 + (o - 4) * d_o);
+#pragma GCC unroll 8
+        for (int k = 0; k < KT; ++k) acc[o][k] = fma(dv, xv[k], acc[o][k]);
+      }
+    }
+    const std::int64_t in_w = c.axis[2].in, tap_step = t.tap_step;
+    for (const IlPixel *p = t.border, *const end = t.border_end; p != end; ++p) {
+      const float *const xp = x + p->x, *const d0 = dy + p->dy, *const d4 = d0 + 4 * d_o;
+#pragma GCC unroll 8
+      for (int k = 0; k < KT; ++k) {
+        const std::int64_t column = p->column + k * tap_step;
+        if (static_cast<std::uint64_t>(column) >= static_cast<std::uint64_t>(in_w)) continue;
+        const Vec xv = load(xp + k * x_k);
+#pragma GCC unroll 8
+        for (int o = 0; o < OT; ++o)
+          acc[o][k] = fma(load(o < 4 ? d0 + o * d_o : d4 + (o - 4) * d_o), xv, acc[o][k]);
+      }
+    }
+    each_register<OT, KT>([&](int o, int k) { store(sums + o * sums_o + k * sums_k, acc[o][k]); });
   }
 };
 
@@ -416,7 +385,6 @@ void conv_weights(const IlWeights& c, const float* x, const float* dy, int valid
 
 }  // namespace
 
-extern const InterleavedKernels kInterleaved = {plan,         fill_taps,   conv_rows,
-                                                plan_weights, fill_pixels, conv_weights};
+extern const InterleavedKernels kInterleaved = {plan, conv_rows, plan_weights, fill_pixels, conv_weights};
 
 }  // namespace fastcnn::FASTCNN_ISA

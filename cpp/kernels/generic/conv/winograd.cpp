@@ -99,6 +99,27 @@ FASTCNN_INLINE void for_tiles(const WinogradTiles& t, F&& f) {
   }
 }
 
+// A transform of rows, then of columns (or the other way round): load(i, d) gives the vectors of line i of
+// kIn, store(j, o) takes those of line j of kTo across.
+template <int kIn, int kTo, class T, class Load, class Store>
+FASTCNN_INLINE void transform_2d(T transform, Load load, Store store) {
+  Vec half[kIn][kTo];
+#pragma GCC unroll 6
+  for (int i = 0; i < kIn; ++i) {
+    Vec d[kIn];
+    load(i, d);
+    transform(d, half[i]);
+  }
+#pragma GCC unroll 6
+  for (int j = 0; j < kTo; ++j) {
+    Vec d[kIn], o[kTo];
+#pragma GCC unroll 6
+    for (int i = 0; i < kIn; ++i) d[i] = half[i][j];
+    transform(d, o);
+    store(j, o);
+  }
+}
+
 // A column of the 6 x 6 products.
 FASTCNN_INLINE void store_column(const Vec (&o)[6], float* to, std::ptrdiff_t product) {
   to = here(to);
@@ -113,25 +134,14 @@ FASTCNN_INLINE void store_column(const Vec (&o)[6], float* to, std::ptrdiff_t pr
 // row(i, c, at): the addresses of channel c of the six pixels in row i of the patch.
 template <class Row, class N>
 FASTCNN_INLINE void input_tile(Row row, std::ptrdiff_t c, N n, float* v, std::ptrdiff_t product) {
-  Vec half[6][6];
-#pragma GCC unroll 6
-  for (int i = 0; i < 6; ++i) {
+  const auto load_row = [&](int i, Vec(&d)[6]) {
     const float* at[6];
     row(i, c, at);
-    Vec d[6];
 #pragma GCC unroll 6
     for (int j = 0; j < 6; ++j) d[j] = load_first(at[j], n);
-    input_1d(d, half[i]);
-  }
-  v += c;
-#pragma GCC unroll 6
-  for (int j = 0; j < 6; ++j) {
-    Vec d[6], o[6];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) d[i] = half[i][j];
-    input_1d(d, o);
-    store_column(o, v + j * product, product);
-  }
+  };
+  transform_2d<6, 6>(input_1d, load_row,
+                     [&](int j, const Vec(&o)[6]) { store_column(o, v + c + j * product, product); });
 }
 
 template <class Row>
@@ -230,25 +240,18 @@ template <bool kWhole, class F, class N>
 FASTCNN_INLINE void output_tile(const WinogradOutput& a, const OutputTile& t, const float* m,
                                 std::ptrdiff_t c, N n, const F& f) {
   const std::ptrdiff_t product = a.m.product;
-  Vec half[4][6], o[4][4];
-#pragma GCC unroll 6
-  for (int j = 0; j < 6; ++j) {
-    Vec d[6], e[4];
+  const auto load_column = [&](int j, Vec(&d)[6]) {
     const float* from = here(m + j * product + c);
     const float* below = here(from + 18 * product);
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i) d[i] = load(from + i * 6 * product), d[3 + i] = load(below + i * 6 * product);
-    output_1d(d, e);
+  };
+  Vec o[4][4];
+  transform_2d<6, 4>(output_1d, load_column, [&](int i, const Vec(&row)[4]) {
+    const Vec bias = a.bias ? load_first(a.bias + c, n) : zero();
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) half[i][j] = e[i];
-  }
-  const Vec bias = a.bias ? load_first(a.bias + c, n) : zero();
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    output_1d(half[i], o[i]);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) o[i][j] = o[i][j] + bias;
-  }
+    for (int j = 0; j < 4; ++j) o[i][j] = row[j] + bias;
+  });
   if (a.shift) add_moments<kWhole>(a, t, c, n, o);
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
@@ -303,19 +306,12 @@ void output(const WinogradOutput& a) {
 // at(i, j): pixel (i, j) of dy's tile.
 template <class At>
 FASTCNN_INLINE void gradient_tile(At at, float* d, std::ptrdiff_t product) {
-  Vec half[4][6];
+  const auto load_row = [&](int i, Vec(&y)[4]) {
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const Vec y[4] = {at(i, 0), at(i, 1), at(i, 2), at(i, 3)};
-    gradient_1d(y, half[i]);
-  }
-#pragma GCC unroll 6
-  for (int j = 0; j < 6; ++j) {
-    const Vec y[4] = {half[0][j], half[1][j], half[2][j], half[3][j]};
-    Vec o[6];
-    gradient_1d(y, o);
-    store_column(o, d + j * product, product);
-  }
+    for (int j = 0; j < 4; ++j) y[j] = at(i, j);
+  };
+  transform_2d<4, 6>(gradient_1d, load_row,
+                     [&](int j, const Vec(&o)[6]) { store_column(o, d + j * product, product); });
 }
 
 void gradient(const WinogradGradient& a) {
@@ -349,19 +345,15 @@ void weights(const WinogradWeights& s, const float* w, float* u) {
       float lane[9][kWidth] = {};
       for (int k = 0; k < n; ++k)
         for (int t = 0; t < 9; ++t) lane[t][k] = from[k * s.oc_stride + (s.flipped ? 8 - t : t)];
-      Vec half[6][3];
-      for (int j = 0; j < 3; ++j) {
-        const Vec g[3] = {load(lane[j]), load(lane[3 + j]), load(lane[6 + j])};
-        Vec o[6];
-        weight_1d(g, o);
-        for (int i = 0; i < 6; ++i) half[i][j] = o[i];
-      }
       float* to = u + (c * s.vectors + v) * kWidth;
-      for (int i = 0; i < 6; ++i) {
-        Vec o[6];
-        weight_1d(half[i], o);
-        for (int j = 0; j < 6; ++j) store(to + (i * 6 + j) * s.product, o[j]);
-      }
+      transform_2d<3, 6>(
+          weight_1d,
+          [&](int j, Vec(&g)[3]) {
+            for (int i = 0; i < 3; ++i) g[i] = load(lane[i * 3 + j]);
+          },
+          [&](int i, const Vec(&o)[6]) {
+            for (int j = 0; j < 6; ++j) store(to + (i * 6 + j) * s.product, o[j]);
+          });
     }
 }
 
@@ -369,19 +361,15 @@ void weight_gradient(const WinogradWeights& s, const float* du, float* dw) {
   for (int c = 0; c < s.ic; ++c)
     for (int v = 0; v * kWidth < s.oc; ++v) {
       const float* from = du + (c * s.vectors + v) * kWidth;
-      Vec half[3][6];
-      for (int j = 0; j < 6; ++j) {
-        Vec m[6], o[3];
-        for (int i = 0; i < 6; ++i) m[i] = load(from + (i * 6 + j) * s.product);
-        weight_gradient_1d(m, o);
-        for (int i = 0; i < 3; ++i) half[i][j] = o[i];
-      }
       float lane[9][kWidth];
-      for (int i = 0; i < 3; ++i) {
-        Vec o[3];
-        weight_gradient_1d(half[i], o);
-        for (int j = 0; j < 3; ++j) store(lane[i * 3 + j], o[j]);
-      }
+      transform_2d<6, 3>(
+          weight_gradient_1d,
+          [&](int j, Vec(&m)[6]) {
+            for (int i = 0; i < 6; ++i) m[i] = load(from + (i * 6 + j) * s.product);
+          },
+          [&](int i, const Vec(&o)[3]) {
+            for (int j = 0; j < 3; ++j) store(lane[i * 3 + j], o[j]);
+          });
       const int n = lanes_of(s.oc - v * kWidth);
       float* to = dw + c * s.ic_stride + v * kWidth * s.oc_stride;
       for (int k = 0; k < n; ++k)
