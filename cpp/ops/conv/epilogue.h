@@ -4,7 +4,6 @@
 #include <initializer_list>
 #include <vector>
 
-#include "kernels/conv.h"
 #include "ops/conv/conv.h"
 #include "ops/norm/moments.h"
 
