@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {".cpp", ".h", ".inc", ".py", ".pyi", ".cmake"}
 MAX_LINES, MAX_CMAKE_LINES, MAX_WHEEL_MB = 600, 150, 10.0
-# Without tests: lines of all sources (the aim is 24,000), sources in a folder.
-MAX_TOTAL, MAX_FILES = 24_500, 20
+# Without tests: lines of all sources, sources in a folder.
+MAX_TOTAL, MAX_FILES = 24_000, 20
 
 
 def main() -> int:

@@ -66,7 +66,9 @@ void Segment::group(const ops::RunArgs& a, std::int64_t g, const ops::Worker& w)
 }
 
 void Segment::finish(const ops::RunArgs& a, std::size_t step, std::int64_t item) const {
-  steps_[step].op->finish(a.shared + partial_at_[step], groups_, a.out + first_out_[step], item);
+  ops::RunArgs own = a;
+  own.in += first_in_[step], own.out += first_out_[step];
+  steps_[step].op->finish(a.shared + partial_at_[step], groups_, own, item);
 }
 
 }  // namespace fastcnn::graph

@@ -1,6 +1,7 @@
 #include "ops/execute.h"
 
 #include "core/parallel.h"
+#include "core/poison.h"
 #include "ops/scratch.h"
 
 namespace fastcnn::ops {
@@ -14,10 +15,13 @@ void execute(const Prepared& op, RunArgs args, std::byte* scratch, int threads) 
   std::byte* const own = scratch + align64(op.shared_bytes());
   const std::size_t step = align64(op.thread_bytes());
   const ThreadScope scope(threads);
+  poison(scratch, op.shared_bytes());
   int stage = 0;
   for (const std::int64_t items : op.stages()) {
     parallel_for(items, [&](std::int64_t i, int thread) {
-      op.item(args, stage, i, {thread, own + step * static_cast<std::size_t>(thread)});
+      std::byte* const mine = own + step * static_cast<std::size_t>(thread);
+      poison(mine, op.thread_bytes());
+      op.item(args, stage, i, {thread, mine});
     });
     ++stage;
   }

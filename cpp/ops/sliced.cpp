@@ -51,7 +51,7 @@ void Sliced::run_slice(const void* const* in, void* const* out, std::byte* own, 
 }
 
 void Sliced::item(const RunArgs& a, int stage, std::int64_t i, const Worker& w) const {
-  if (stage == 1) return finish(a.shared, groups_, a.out, i);
+  if (stage == 1) return finish(a.shared, groups_, a, i);
   start(w.own);
   const Part part = part_of(slices_, groups_, i);
   for (std::int64_t s = part.begin; s < part.end; ++s) run_slice(a.in, a.out, w.own, s, w.own + own_.bytes());

@@ -29,7 +29,7 @@ class Sliced : public Prepared {
   virtual void start(std::byte* own) const {}  // at a group's start
   virtual void end(std::byte* own, std::byte* partial) const {}
   // partials: `groups` results, partial_step() bytes apart.
-  virtual void finish(const std::byte* partials, std::int64_t groups, void* const* out,
+  virtual void finish(const std::byte* partials, std::int64_t groups, const RunArgs& a,
                       std::int64_t item) const {}
 
   bool cuts_in(int i) const { return in_step(i) >= 0; }

@@ -65,9 +65,10 @@ class Plan:
         """
         rng = np.random.default_rng(0)
         inputs = {}
-        for i, (_, shape, dtype, batched) in enumerate(self._inputs):
+        for i, (name, shape, dtype, batched) in enumerate(self._inputs):
             random = batched and dtype == "float32"
-            inputs[i] = rng.standard_normal(shape).astype(dtype) if random else np.zeros(shape, dtype)
+            constant = np.full(shape, name == "divisor", dtype)
+            inputs[i] = rng.standard_normal(shape).astype(dtype) if random else constant
         runs = []
         for _ in range(repeats + 1):
             times = np.zeros(len(self.steps))

@@ -200,12 +200,12 @@ class InterleavedBackwardWeights final : public Sliced {
   }
 
   // An item adds the groups' sums in a range of dw or db.
-  void finish(const std::byte* partials, std::int64_t groups, void* const* out,
+  void finish(const std::byte* partials, std::int64_t groups, const RunArgs& a,
               std::int64_t item) const override {
     const bool dw = item < dw_items_;
     const std::int64_t begin = (dw ? item : item - dw_items_) * kRange;
     const std::int64_t n = std::min(kRange, (dw ? weights_ : c_.oc) - begin);
-    float* const to = floats(out[dw ? 0 : 1]) + begin;
+    float* const to = floats(a.out[dw ? 0 : 1]) + begin;
     const void* parts[kItems];
     for (std::int64_t g = 0; g < groups; ++g)
       parts[g] =

@@ -90,25 +90,29 @@ class Softmax : public OpDef {
 struct CrossEntropy {  // what both faces share
   const LossKernels& k;
   const std::int64_t n, classes;
-  const double divisor;
-  const float scale;
+  const double count;
+  const int given;  // the input that holds the divisor
 
   explicit CrossEntropy(const Problem& p)
       : k(*p.kernels().loss),
         n(p.inputs[0].shape[0]),
         classes(p.inputs[0].shape[1]),
         // the mean of no samples is NaN
-        divisor(value_of<bool>(p.facts.get()) ? static_cast<double>(n) : 1.0),
-        scale(static_cast<float>(1.0 / divisor)) {}
+        count(value_of<bool>(p.facts.get()) ? static_cast<double>(n) : 1.0),
+        given(own_input(p, 2)) {}
+  double divisor(const void* const* in) const {
+    return given < 0 ? count : static_cast<double>(*floats(in[given]));
+  }
+  float scale(const void* const* in) const { return static_cast<float>(1.0 / divisor(in)); }
   // The results, of sums that are `step` bytes apart, added in a fixed order.
-  void finish(const std::byte* sums, std::size_t step, std::int64_t count, void* const* out) const {
+  void finish(const std::byte* sums, std::size_t step, std::int64_t count, const RunArgs& a) const {
     LossSum sum{};
     for (std::int64_t i = 0; i < count; ++i, sums += step) {
       const auto& part = *reinterpret_cast<const LossSum*>(sums);
       sum.loss += part.loss, sum.correct += part.correct;
     }
-    *floats(out[0]) = static_cast<float>(sum.loss / divisor);
-    if (out[2]) *floats(out[2]) = static_cast<float>(sum.correct);
+    *floats(a.out[0]) = static_cast<float>(sum.loss / divisor(a.in));
+    if (a.out[2]) *floats(a.out[2]) = static_cast<float>(sum.correct);
   }
 };
 
@@ -123,13 +127,13 @@ class CrossEntropyRows final : public Prepared {
   }
   void item(const RunArgs& a, int stage, std::int64_t i, const Worker&) const override {
     LossSum* const sums = sums_.in(a.shared);
-    if (stage == 1) return ce_.finish(a.shared + sums_.at, sizeof(LossSum), items_, a.out);
+    if (stage == 1) return ce_.finish(a.shared + sums_.at, sizeof(LossSum), items_, a);
     const std::int64_t first = i * rows_, at = first * ce_.classes;
     sums[i] = {};
-    ce_.k.cross_entropy_rows(
-        {floats(a.in[0]) + at, static_cast<const std::int64_t*>(a.in[1]) + first,
-         a.out[1] ? floats(a.out[1]) + at : nullptr, std::min(rows_, ce_.n - first), ce_.classes, ce_.scale},
-        sums[i]);
+    ce_.k.cross_entropy_rows({floats(a.in[0]) + at, static_cast<const std::int64_t*>(a.in[1]) + first,
+                              a.out[1] ? floats(a.out[1]) + at : nullptr, std::min(rows_, ce_.n - first),
+                              ce_.classes, ce_.scale(a.in)},
+                             sums[i]);
   }
 
  private:
@@ -148,21 +152,22 @@ class CrossEntropyBlocks final : public Sliced {
   void start(std::byte* own) const override { *reinterpret_cast<LossSum*>(own) = {}; }
   void slice(const SliceArgs& a) const override {
     ce_.k.cross_entropy_block({floats(a.in[0]), static_cast<const std::int64_t*>(a.in[1]), floats(a.out[1]),
-                               a.images, ce_.classes, ce_.scale},
+                               a.images, ce_.classes, ce_.scale(a.in)},
                               *reinterpret_cast<LossSum*>(a.own));
   }
   void end(std::byte* own, std::byte* partial) const override {
     *reinterpret_cast<LossSum*>(partial) = *reinterpret_cast<LossSum*>(own);
   }
-  void finish(const std::byte* partials, std::int64_t groups, void* const* out, std::int64_t) const override {
-    ce_.finish(partials, partial_step(), groups, out);
+  void finish(const std::byte* partials, std::int64_t groups, const RunArgs& a, std::int64_t) const override {
+    ce_.finish(partials, partial_step(), groups, a);
   }
 
  private:
   CrossEntropy ce_;
 };
 
-// softmax_cross_entropy(logits, labels) -> loss, dlogits, correct. A label outside [0, classes) gives a NaN
+// softmax_cross_entropy(logits, labels, divisor?) -> loss, dlogits, correct. The divisor [1] takes the place
+// of the one that `reduction` means: it may change from run to run. A label outside [0, classes) gives a NaN
 // loss.
 class SoftmaxCrossEntropy : public OpDef {
  public:
@@ -170,12 +175,15 @@ class SoftmaxCrossEntropy : public OpDef {
       : OpDef("softmax_cross_entropy", {{"reduction", AttrKind::kText, std::string("mean")}},
               blocks_and_rows<CrossEntropyBlocks, CrossEntropyRows>(), 28) {}
   Inferred infer(const Attrs& attrs, const std::vector<TensorDesc>& in) const override {
-    expect_inputs(in, 2, 2, "logits and labels");
+    expect_inputs(in, 2, 3, "logits, labels and a divisor");
     expect_logits(in[0], "logits");
     if (in[1].dtype != DType::kInt64)
       throw TypeError(str("expected int64 labels, got ", name_of(in[1].dtype)));
     check(in[1].shape == Shape{in[0].shape[0]}, "expected one label per sample (", in[0].shape[0],
           "), got labels of shape ", in[1].shape, " (logits ", in[0].shape, ")");
+    if (in.size() > 2 && !in[2].absent)
+      check(in[2].dtype == DType::kFloat32 && in[2].shape == Shape{1}, "expected a divisor float32 (1), got ",
+            name_of(in[2].dtype), " ", in[2].shape);
     check(in[0].shape[1] <= INT32_MAX, "expected fewer than 2^31 classes, got ", in[0].shape[1]);
     const std::string& reduction = attrs.text("reduction");
     check(reduction == "mean" || reduction == "sum", "reduction: expected mean or sum, got '", reduction,
@@ -186,9 +194,9 @@ class SoftmaxCrossEntropy : public OpDef {
   // dlogits is the gradient of the loss itself: what arrives only scales it.
   ValueIds backward(GradBuilder& g, const Call& call, const ValueIds& dy) const override {
     if (dy.size() > 1 && dy[1] != kNoValue) throw ValueError("has no second gradient");
-    if (dy[0] == kNoValue || !call.needs[0]) return {kNoValue, kNoValue};
-    if (g.is_one(dy[0])) return {call.outputs[1], kNoValue};
-    return {g.add("scale", {call.outputs[1], dy[0]}, {})[0], kNoValue};
+    if (dy[0] == kNoValue || !call.needs[0]) return {kNoValue, kNoValue, kNoValue};
+    if (g.is_one(dy[0])) return {call.outputs[1], kNoValue, kNoValue};
+    return {g.add("scale", {call.outputs[1], dy[0]}, {})[0], kNoValue, kNoValue};
   }
 };
 

@@ -311,14 +311,15 @@ class TrainingStep:
         if train and not self.model.training:
             self.model.train()
         updates = self.optimizer.key() if train else ()
-        key = (train, shape, self._runner.key(), updates, id(self.loss), self.loss.reduction, self.layout)
+        key = (train, shape, self._runner.key(), updates, id(self.loss), self.layout)
         return self._cache.get(key, lambda: self._make(shape, train))
 
     def _make(self, shape: tuple[int, ...], train: bool) -> Any:
         trace = Trace(self.model)
         x, labels = trace.input(shape), trace.input(shape[:1], "int64", "labels")
         logits = _result(self.model, x)
-        loss, correct = self.loss.record(logits, labels, None if train else "sum")
+        divisor = trace.input((1,), "float32", "divisor", batched=False) if train else None
+        loss, correct = self.loss.record(logits, labels, divisor)
         if train:
             parameters = [p for p in self.optimizer.parameters if p.requires_grad]
             gradients = trace.graph.backward(loss.id, None, [trace.tensor(p) for p in parameters])
@@ -335,7 +336,8 @@ class TrainingStep:
             raise ValueError(f"labels: expected 0 to {classes - 1}, got labels[{i}] = {y[i]}")
         inputs = {0: x, 1: y}
         if train:
-            inputs[2] = self.optimizer.hyper()
+            inputs[2] = np.array([self.loss.divisor(len(y))], np.float32)
+            inputs[3] = self.optimizer.hyper()
         out = plan.core.run(inputs)
         if train:
             self.optimizer.end_step()

@@ -51,11 +51,18 @@ class CrossEntropyLoss:
             raise ValueError("CrossEntropyLoss.backward: compute a loss first")
         return self._gradient
 
-    def record(self, logits: Value, labels: Value, reduction: str | None = None) -> tuple[Value, Value]:
-        """(loss, number of rows whose largest logit is the label), on traced values."""
-        attrs = {"reduction": reduction or self.reduction}
-        loss, _, correct = record("softmax_cross_entropy", [logits, labels], attrs)
+    def record(self, logits: Value, labels: Value, divisor: Value | None = None) -> tuple[Value, Value]:
+        """(sum of the losses, number of rows whose largest logit is the label), on traced values.
+
+        The sum, and with it the gradient, is divided by ``divisor`` (1,), which may differ from run to run.
+        """
+        operands = [logits, labels] if divisor is None else [logits, labels, divisor]
+        loss, _, correct = record("softmax_cross_entropy", operands, {"reduction": "sum"})
         return loss, correct
+
+    def divisor(self, samples: int) -> int:
+        """What the sum over a batch is divided by."""
+        return samples if self.reduction == "mean" else 1
 
     def __repr__(self) -> str:
         return f"CrossEntropyLoss(reduction={self.reduction!r})"
