@@ -13,7 +13,7 @@ unsigned generations = 0;  // of processes so far: this one's door and those of 
 struct Door {
   std::mutex mutex;
   std::condition_variable changed;
-  const unsigned generation = ++generations;
+  unsigned generation = ++generations;
 };
 
 }  // namespace

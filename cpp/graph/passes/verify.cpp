@@ -37,11 +37,7 @@ void verify(const Program& p, const char* pass, bool laid_out) {
   expect(std::all_of(p.outputs.begin(), p.outputs.end(), made), "outputs that somebody makes");
 
   std::vector<std::vector<bool>> after(nodes.size());  // [i][j]: node i cannot run before node j
-  struct Touched {
-    NodeId writer = kNoNode;
-    std::vector<NodeId> readers;  // since
-  };
-  std::map<const Storage*, Touched> touched;
+  std::map<const Storage*, std::vector<std::pair<NodeId, bool>>> touched;  // by whom so far; true: written
   const std::vector<bool> read = readers_of(p).read;
   each_live([&] {
     after[at(i)].resize(nodes.size());
@@ -59,20 +55,16 @@ void verify(const Program& p, const char* pass, bool laid_out) {
       need(x.producer);
       expect(x.source != Source::kInput || x.section <= n->section, "inputs that are bound by then");
       const Layout own = ops::placed(x.desc, n->layout, p.context.kernels->width).layout;
-      expect(!laid_out || x.desc.layout == own || n->op->any_layout(static_cast<int>(k)), "its layout");
+      expect(!laid_out || x.desc.layout == own || n->op->any_layout(static_cast<int>(k)),
+             "operands in its layout");
     }
     for (const ValueId v : n->in) {
       const Storage* const memory = v == kNoValue ? nullptr : g.memory_of(v);
       if (!memory) continue;
-      Touched& t = touched[memory];
-      const auto waits = [&](NodeId j) { return j == kNoNode || j == i || after[at(i)][at(j)]; };
-      expect(waits(t.writer), "to wait for who writes what it reads");
-      if (std::count(n->writes.begin(), n->writes.end(), v) == 0) {
-        t.readers.push_back(i);
-        continue;
-      }
-      expect(std::all_of(t.readers.begin(), t.readers.end(), waits), "to wait for who reads what it writes");
-      t = {i, {}};
+      const bool writes = std::count(n->writes.begin(), n->writes.end(), v) > 0;
+      for (const auto& [j, wrote] : touched[memory])
+        expect(j == i || after[at(i)][at(j)] || !(wrote || writes), "to wait for who used its memory before");
+      touched[memory].emplace_back(i, writes);
     }
     for (const ValueId v : n->out) {
       const Value& x = g.value(v);
