@@ -124,9 +124,9 @@ def wide() -> nn.Module:
     )  # fmt: skip
 
 
-def sharing(model: nn.Module) -> nn.Module:
-    """Another wide() of the same parameters and buffers, with modes of its own."""
-    other = wide()
+def sharing(model: nn.Module, other: nn.Module | None = None) -> nn.Module:
+    """Another wide(), or the given one, of the same parameters and buffers, with modes of its own."""
+    other = other or wide()
     for mine, theirs in zip(other.modules(), model.modules(), strict=True):
         for name, held in [*theirs._parameters.items(), *theirs._buffers.items()]:
             if held is not None:
@@ -134,12 +134,24 @@ def sharing(model: nn.Module) -> nn.Module:
     return other
 
 
-def watched_training(predictor: Callable[[fastcnn.Trainer], Callable[[np.ndarray], np.ndarray]]) -> None:
+def folding() -> nn.Module:
+    """Predictions fold every norm into a convolution with many weights, and read nothing else of the model."""
+    fastcnn.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(2, 400, 1), nn.BatchNorm2d(400), nn.ReLU(), nn.Conv2d(400, 400, 1), nn.BatchNorm2d(400), nn.ReLU(),
+        nn.Conv2d(400, 10, 1), nn.BatchNorm2d(10), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+def watched_training(
+    predictor: Callable[[fastcnn.Trainer], Callable[[np.ndarray], np.ndarray]],
+    network: Callable[[], nn.Module] | None = None,
+) -> None:
     """Predictions beside training must be those before or after a step, in the order of the steps."""
     steps, x, y, seen_x = 80, normal(4, 2, 6, 6), labels(4), normal(2, 2, 6, 6, seed=1)
 
     def new_trainer() -> fastcnn.Trainer:
-        model = wide()
+        model = (network or wide)()
         return fastcnn.Trainer(model, sgd(model, lr=0.02, momentum=0.9))
 
     trainer = new_trainer()
@@ -181,6 +193,16 @@ def watched_training(predictor: Callable[[fastcnn.Trainer], Callable[[np.ndarray
 @alone()
 def test_predictions_beside_training_see_whole_steps() -> None:
     watched_training(lambda trainer: sharing(trainer.model).eval())
+
+
+@alone()
+def test_predictions_with_folded_norms_beside_training_see_whole_steps() -> None:
+    def predictor(trainer: fastcnn.Trainer) -> Callable[[np.ndarray], np.ndarray]:
+        same = sharing(trainer.model, folding()).eval()
+        assert sum(step["op"] == "fold_channel_affine" for step in same.plan((2, 2, 6, 6)).steps) == 3
+        return same
+
+    watched_training(predictor, folding)
 
 
 @alone()

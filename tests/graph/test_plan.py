@@ -411,3 +411,22 @@ def test_unknown_instruction_set_is_an_error() -> None:
         env={**os.environ, "FASTCNN_ISA": "avx9000"}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode != 0 and "unknown instruction set 'avx9000'" in run.stderr
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "interleaved", "auto"])
+@pytest.mark.parametrize("batches", [(33, 17), (17, 33), (5, 32), (16, 1)], ids=str)
+def test_inputs_with_batches_of_different_size(batches: tuple[int, int], layout: str) -> None:
+    """Two branches of one plan, each step of which is done slice by slice."""
+    arrays = [np.random.default_rng(n).standard_normal((n, 4, 6, 5)).astype(np.float32) for n in batches]
+    w = np.random.default_rng(1).standard_normal((4, 4, 3, 3)).astype(np.float32) / 6
+    g = _core.Graph()
+    weight, padding = g.tensor(_core.Tensor(w)), {"padding": [1] * 4}
+    values = [g.input(a.shape) for a in arrays]
+    for op in ("tanh", "conv2d", "sigmoid", "conv2d", "relu"):  # one branch, then the other, step by step
+        operands = [[v, weight, None] if op == "conv2d" else [v] for v in values]
+        values = [g.record(op, o, padding if op == "conv2d" else {})[0] for o in operands]
+    got = _core.Plan(g, values, layout).run(dict(enumerate(arrays)))
+    for k, y in enumerate(arrays):
+        for op in ("tanh", "conv2d", "sigmoid", "conv2d", "relu"):
+            (y,) = _core.run(op, [y, w, None] if op == "conv2d" else [y], padding if op == "conv2d" else {})
+        np.testing.assert_allclose(got[k], y, rtol=1e-4, atol=1e-5)
