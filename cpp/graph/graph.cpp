@@ -69,8 +69,10 @@ std::set<const Storage*> Graph::written() const {
 
 // A tensor's value once more, as one that carries a batch; other values as they are.
 ValueId Graph::as_batch(ValueId v) {
-  if (value(v).source != Source::kTensor || desc(v).batched || desc(v).shape.rank() < 2) return v;
+  if (value(v).source == Source::kInput || desc(v).batched || desc(v).shape.rank() < 2) return v;
   ValueId& batch = batches_.try_emplace(v, kNoValue).first->second;
+  if (batch == kNoValue && value(v).source == Source::kNode)
+    return batch = append(ops::find_op("convert"), {v}, {}, "", "")[0];
   if (batch == kNoValue) {
     Value copy = value(v);
     copy.desc.batched = true;
@@ -138,12 +140,13 @@ std::vector<ValueId> Graph::append(const ops::OpDef& op, std::vector<ValueId> in
   n.forward = differentiating_;
   n.gradient = differentiating_ != kNoNode;
   n.section = section_;
-  // A constant among images takes a layout as they do.
+  // A constant, and what is computed of constants, takes a layout among images as they do.
   const bool images = !n.out.empty() && desc(n.out[0]).batched;
   for (std::size_t i = 0; i < in.size(); ++i) {
     if (in[i] == kNoValue) continue;
     if (op.updates(static_cast<int>(i))) n.writes.push_back(in[i]);
-    if (images && op.batched_input(static_cast<int>(i))) n.in[i] = as_batch(in[i]);
+    if (images && op.batched_input(static_cast<int>(i)) && !op.any_layout(static_cast<int>(i)))
+      n.in[i] = as_batch(in[i]);
   }
   for (const ValueId v : n.out) value(v).producer = static_cast<NodeId>(nodes_.size());
   note_effects(n);

@@ -29,7 +29,7 @@ class Plan:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        return self.core.steps
+        return [{**step, "segment": bool(step["segment"])} for step in self.core.steps]
 
     @property
     def buffers(self) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def test_the_gradient_is_divided_as_the_loss_is(rng):
 
 
 def test_profiling_a_training_plan_leaves_the_weights(rng):
-    x, y = batch(rng)
+    x, _ = batch(rng)
     model = small()
     step = TrainingStep(model, fastcnn.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
     before = {k: v.copy() for k, v in model.state_dict().items()}
