@@ -13,7 +13,13 @@ constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_di
 constexpr std::int64_t kItems = 64;                             // enough for 64 cores
 constexpr std::int64_t kFlatItem = 16384;                       // elements of a flat loop: 64 KB of float32
 constexpr std::int64_t kPartialBytes = std::int64_t{32} << 20;  // of all partial sums of a step
-constexpr double kItemFlops = 4e6;                              // about 50 us of one core: worth handing out
+constexpr double kItemFlops = 8e6;                              // about 100 us of one core: worth handing out
+constexpr std::int64_t kFewestItems = 8;                        // even of less work
+
+// Items that arithmetic of so many flops is cut into, at most `most`.
+inline std::int64_t items_for(double flops, std::int64_t most = kItems) {
+  return std::clamp(static_cast<std::int64_t>(flops / kItemFlops), kFewestItems, most);
+}
 
 // Groups that `units` are summed in: at most kItems, each worth `least` of the `work`, their partial sums of
 // `bytes` each within kPartialBytes.

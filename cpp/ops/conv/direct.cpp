@@ -90,7 +90,7 @@ class DirectConv : public StripOutputs {
   std::int64_t split_further(int axis, std::int64_t length, std::int64_t wanted, std::int64_t unit) {
     const std::int64_t lines = axis == 1 ? 1 : ceil_div(grid_.out[1], grid_.phase[1]);
     const std::int64_t have = std::max<std::int64_t>(1, grid_.planes()) * grid_.groups * lines;
-    const std::int64_t enough = groups_of(kItems, c_.macs(), kSplitMacs, 1);
+    const std::int64_t enough = groups_of(items_for(2 * c_.macs()), c_.macs(), kSplitMacs, 1);
     if (have * ceil_div(length, wanted) >= enough) return wanted;
     const double weights = static_cast<double>(weights_.group_floats());
     const double image = static_cast<double>(grid_.src[0] * grid_.src[1] * grid_.src[2] * grid_.src_group());

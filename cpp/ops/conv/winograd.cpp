@@ -8,11 +8,10 @@
 namespace fastcnn::ops {
 namespace {
 
-constexpr double kBlockBytes = 1.2e6;         // V and M of one block
+constexpr double kBlockBytes = 0.6e6;         // V and M of one block: with its pixels they stay in 1 MB of L2
 constexpr double kStreamedWeights = 1.0e6;    // weights past this come from L3 for every block
 constexpr std::int64_t kStreamedTiles = 56;   // so a block must be worth it
 constexpr std::int64_t kStreamedItems = 16;   // and few are enough
-constexpr std::int64_t kFewestItems = 8;      // even of small problems
 constexpr std::int64_t kChunkChannels = 128;  // output channels of M
 constexpr std::int64_t kFewTiles = 40;        // below this direct convolution is as fast
 constexpr std::int64_t kPackedChannels = 16;  // input channels of an item that packs
@@ -81,8 +80,7 @@ class WinogradConv : public Winograd {
     const std::int64_t all = tiles(), unit = conv_.tile[2];
     if (all == 0) return 0;
     const bool streamed = static_cast<double>(packed_bytes()) > kStreamedWeights;
-    const std::int64_t items = std::clamp(static_cast<std::int64_t>(flops() / kItemFlops), kFewestItems,
-                                          streamed ? kStreamedItems : kItems);
+    const std::int64_t items = items_for(flops(), streamed ? kStreamedItems : kItems);
     std::int64_t block = std::clamp(static_cast<std::int64_t>(kBlockBytes / tile_bytes(chunk_channels(0))),
                                     streamed ? kStreamedTiles : 1, kWinogradTiles);
     block = std::max(unit, block / unit * unit);

@@ -33,7 +33,7 @@ class WinogradWeightsConv : public Winograd {
     if (shares_) {
       chunk_ = std::clamp<std::int64_t>(tiles_in(kSharedBytes), 64, 512);
     } else {
-      groups_ = groups_of(tiles() / kGroupTiles, flops(), 2 * kItemFlops, sums * 4);
+      groups_ = groups_of(tiles() / kGroupTiles, flops(), kItemFlops, sums * 4);
       chunk_ = std::clamp<std::int64_t>(tiles_in(kBlockBytes), 1, kWinogradTiles);
     }
     if (const std::int64_t most = ceil_div(tiles(), groups_)) chunk_ = ceil_div(most, ceil_div(most, chunk_));

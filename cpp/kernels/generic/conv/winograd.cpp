@@ -134,14 +134,26 @@ FASTCNN_INLINE void store_column(const Vec (&o)[6], float* to, std::ptrdiff_t pr
 // row(i, c, at): the addresses of channel c of the six pixels in row i of the patch.
 template <class Row, class N>
 FASTCNN_INLINE void input_tile(Row row, std::ptrdiff_t c, N n, float* v, std::ptrdiff_t product) {
-  const auto load_row = [&](int i, Vec(&d)[6]) {
+  // Written out: as a call of transform_2d it is a tenth slower.
+  Vec half[6][6];
+#pragma GCC unroll 6
+  for (int i = 0; i < 6; ++i) {
     const float* at[6];
     row(i, c, at);
+    Vec d[6];
 #pragma GCC unroll 6
     for (int j = 0; j < 6; ++j) d[j] = load_first(at[j], n);
-  };
-  transform_2d<6, 6>(input_1d, load_row,
-                     [&](int j, const Vec(&o)[6]) { store_column(o, v + c + j * product, product); });
+    input_1d(d, half[i]);
+  }
+  v += c;
+#pragma GCC unroll 6
+  for (int j = 0; j < 6; ++j) {
+    Vec d[6], o[6];
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; ++i) d[i] = half[i][j];
+    input_1d(d, o);
+    store_column(o, v + j * product, product);
+  }
 }
 
 template <class Row>
