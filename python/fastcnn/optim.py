@@ -120,6 +120,15 @@ class SGD:
             _core.run("sgd", [p.tensor, grad, self._buffer(p), hyper])
         self.end_step()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "buffers": self.state_dict()["buffers"]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, buffers={})
+        for p, b in zip(self.parameters, state["buffers"], strict=True):
+            if b is not None:
+                self.buffers[id(p)] = _core.Tensor(b)
+
     def zero_grad(self) -> None:
         for p in self.parameters:
             p.grad = None

@@ -56,6 +56,12 @@ class Module:
         d["last_input_shape"] = None  # without the batch: what was computed last
         d["_runner"] = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_runner": None}  # plans are of this object: a copy makes its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
     # ---- members
 
     def __setattr__(self, name: str, value: Any) -> None:

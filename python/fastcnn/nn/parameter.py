@@ -57,6 +57,12 @@ class _Held:
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.tensor.__dlpack_device__()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "tensor": self.tensor.numpy().copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, tensor=_core.Tensor(state["tensor"]))
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shape_text(self.shape)})"
 

@@ -126,6 +126,12 @@ class Trace:
         """What ``module.forward`` returns; what it records bears the module's path."""
         path = self._paths.get(id(module))
         if path is None:  # made inside forward(): named after its caller
+            if next(module.parameters(), None) is not None:
+                raise ValueError(
+                    f"{type(self.root).__name__}: forward uses a {type(module).__name__} with parameters that is no "
+                    "part of the network, so it would never be trained: make it in __init__ as an attribute, a list of "
+                    "layers as nn.Sequential(*layers)"
+                )
             outer = self._stack[-1][0] if self._stack else ""
             path = self._paths[id(module)] = f"{outer}.{type(module).__name__}".strip(".")
         first = self._nodes

@@ -52,6 +52,7 @@ class Trainer:
     """
 
     def __init__(self, model: Module, optimizer: SGD, loss: CrossEntropyLoss | None = None) -> None:
+        _check_belong(model, optimizer)
         self.model = model
         self.optimizer = optimizer
         self.preprocessing: Preprocessing | None = None  # of the data that fit() saw
@@ -78,7 +79,7 @@ class Trainer:
         FloatingPointError
             When the loss is not finite.
         """
-        return self._step(x, np.asarray(y, np.int64), "")[0]
+        return self._step(x, y, "")[0]
 
     def plan(self, input_shape: tuple[int, ...]) -> Plan:
         """The plan of a whole training step for inputs (N, C, H, W): `describe()` and `profile()` show it.
@@ -248,3 +249,21 @@ class Trainer:
         images = np.asarray(data[0])
         known = self.preprocessing if images.dtype == np.uint8 else None
         return ArrayDataset(images, data[1], preprocessing=known)
+
+
+def _check_belong(model: Any, optimizer: Any) -> None:
+    """The optimizer is one whose step the plan contains, and updates this model."""
+    for what, given, kind in (("model", model, Module), ("optimizer", optimizer, SGD)):
+        if not isinstance(given, kind):
+            raise TypeError(f"Trainer: expected a {kind.__name__} as {what}, got {given!r:.80}")
+    if type(optimizer).step is not SGD.step:
+        raise TypeError(
+            f"Trainer: {type(optimizer).__name__} has a step() of its own, which a planned step would not call; "
+            "go layer by layer: model(x), loss.backward(), model.backward(dy), optimizer.step()"
+        )
+    own = {id(p) for p in model.parameters()}
+    if own and not own & {id(p) for p in optimizer.parameters}:
+        raise ValueError(
+            "Trainer: none of the optimizer's parameters belong to the model (was the model made anew?); make the "
+            "optimizer of model.parameters()"
+        )
