@@ -100,3 +100,30 @@ def test_shared_layers_stay_shared_in_a_copy():
     layer = nn.Linear(3, 3)
     twin = copy.deepcopy(nn.Sequential(layer, nn.ReLU(), layer))
     assert len(list(twin.parameters())) == 2
+
+
+def test_names_may_come_from_a_generator(rng):
+    x, _ = batch(rng)
+    model = net()
+    assert list(model.features_at(x, (name for name in ["0", "4"]))) == ["0", "4"]
+    assert list(model.gradients_at(x, map(str, ["input"]))) == ["input"]
+    for wrong in (3, [3], (n for n in [3])):
+        with pytest.raises(TypeError, match="expected names of parts"):
+            model.features_at(x, wrong)
+
+
+def test_looking_inside_keeps_the_plans_of_inference(rng):
+    x, _ = batch(rng)
+    model = net().eval()
+    model(x)
+    plan = model.plan(x.shape)
+    for size in range(1, 30):
+        model.features_at(x[:1].repeat(size, 0), ["0"])
+    assert model.plan(x.shape) is plan
+
+
+def test_an_empty_batch_is_refused_before_the_step(rng):
+    x, y = batch(rng)
+    model = net()
+    with pytest.raises(ValueError, match="the batch is empty"):
+        fastcnn.Trainer(model, sgd(model)).train_step(x[:0], y[:0])

@@ -271,3 +271,45 @@ def test_damaged_recordings_are_clean_errors(tmp_path):
         except ValueError:
             errors += 1
     assert errors >= 300
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return F.relu(self.conv(x) + x)
+
+
+def test_own_blocks_in_a_plain_sequential_can_be_read_back(tmp_path, rng) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), Block(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    x = rng.standard_normal((2, 1, 8, 8)).astype(np.float32)
+    model.save(tmp_path / "m.safetensors", input_shape=(1, 8, 8))
+    np.testing.assert_array_equal(fastcnn.load(tmp_path / "m.safetensors").eval()(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "head", [lambda: nn.Linear(144, 5), lambda: nn.Sequential(nn.Linear(144, 7), nn.ReLU(), nn.Linear(7, 5))]
+)
+def test_the_head_of_a_loaded_network_can_be_replaced(tmp_path, rng, head) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.fc = nn.Sequential(nn.Conv2d(1, 4, 3), Block()), nn.Linear(144, 3)
+
+        def forward(self, x):
+            return self.fc(F.flatten(self.body(x)))
+
+    Net().save(tmp_path / "m.safetensors", input_shape=(1, 8, 8))
+    loaded = fastcnn.load(tmp_path / "m.safetensors")
+    loaded.fc = head()
+    assert loaded(rng.standard_normal((2, 1, 8, 8)).astype(np.float32)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", ["x.y", "", 3])
+def test_a_part_needs_a_name_that_can_be_saved(name) -> None:
+    with pytest.raises(ValueError, match="name without dots"):
+        nn.Sequential().add_module(name, nn.ReLU())
+    with pytest.raises(TypeError, match="expected a Module"):
+        nn.Sequential().add_module("a", "relu")

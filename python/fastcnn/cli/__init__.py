@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as e:
-        if os.environ.get("FASTCNN_DEBUG"):
+        if os.environ.get("FASTCNN_DEBUG", "0") not in ("", "0"):
             raise
         return fail(*explained(e))
 

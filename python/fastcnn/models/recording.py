@@ -64,7 +64,7 @@ class Recorded(Module):
                 f"got {shape_text(x.shape)}"
             )
         recording = self._recordings[self.training]
-        layers = {path: m for path, m in self.named_modules() if self._is_layer(m)}
+        layers = dict(self.named_modules())  # one that was put in a layer's place may be any
         held = dict(self.state_entries())
         values: list[Value] = [x]
         for step in recording["steps"]:
@@ -79,9 +79,13 @@ class Recorded(Module):
 
     def check(self) -> None:
         """Record both modes once, so that a damaged recording is an error now, not at the first use."""
+        layers = dict(self.named_modules())
         for training, recording in self._recordings.items():
             if len(recording["steps"]) > _MAX_STEPS:
                 raise ValueError(f"more than {_MAX_STEPS} steps")
+            for path in (step["layer"] for step in recording["steps"] if "layer" in step):
+                if path not in layers or not self._is_layer(layers[path]):
+                    raise ValueError(f"no layer {path!r:.100} for a recording")
             trace, _, y = _traced(self, self.input_shape, training, batch=2)
             if not isinstance(y, Value):
                 raise ValueError(f"the result is {type(y).__name__}, not a value")

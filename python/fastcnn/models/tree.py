@@ -65,7 +65,7 @@ def describe(model: nn.Module, input_shape: Sequence[int] | None = None) -> dict
             "in Sequential: its forward is recorded when it is saved. Give save an input_shape=(C, H, W), or use "
             "fastcnn.save_weights"
         )
-    members = _Describer().root(model)
+    members = _Describer().root(model, recorded=True)
     return {"type": "recorded", "members": members, **record_forward(model, input_shape, _is_layer)}
 
 
@@ -105,8 +105,10 @@ class _Describer:
     def __init__(self) -> None:
         self.seen: dict[int, str] = {}
 
-    def root(self, model: nn.Module) -> dict[str, Any]:
+    def root(self, model: nn.Module, recorded: bool = False) -> dict[str, Any]:
         node = self._node(model, "")
+        if recorded:  # it stands for the whole, whose forward is the recording
+            node = {"parameters": [], "buffers": [], **node, "type": "Module"}
         first: dict[int, str] = {}
         tied = []
         for path, module in list(model.named_modules()):

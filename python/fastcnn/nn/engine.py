@@ -215,7 +215,7 @@ class Runner:
 
     def __init__(self, module: Module) -> None:
         self.module = module
-        self._cache = _Cache()
+        self._cache, self._probes = _Cache(), _Cache()
         self._keys: dict[Any, tuple[int, _Structure]] = {}  # by the thread's mode
         # Each thread goes on backward from its own forward pass: .last is the plan and its run.
         self._here = threading.local()
@@ -272,7 +272,7 @@ class Runner:
         x = check_input(type(self.module).__name__, x)
         with self.module.in_mode(False):
             key = ("probe", x.shape, tuple(values), of, tuple(wrt), self.key())
-            probe = self._cache.get(key, lambda: Probe(self.module, x.shape, values, of, wrt))
+            probe = self._probes.get(key, lambda: Probe(self.module, x.shape, values, of, wrt))
             results = probe.run(x, seed)
         return dict(zip(values, results, strict=False)), dict(zip(wrt, results[len(values) :], strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,9 +22,10 @@ _MEMBERS = ("_parameters", "_buffers", "_modules")  # where a module keeps what 
 def _names(names: Any) -> list[str]:
     if isinstance(names, str):  # one name, not its letters
         return [names]
-    if any(not isinstance(name, str) for name in names):
+    listed = list(names) if isinstance(names, Iterable) else [names]
+    if any(not isinstance(name, str) for name in listed):
         raise TypeError(f"expected names of parts, got {names!r:.80}")
-    return list(names)
+    return listed
 
 
 class Module:
@@ -106,6 +107,10 @@ class Module:
 
     def add_module(self, name: str, module: Module) -> None:
         """Add a part under ``name`` (as ``setattr`` does, for names that are not identifiers)."""
+        if not isinstance(name, str) or not name or "." in name:
+            raise ValueError(f"add_module: expected a name without dots, got {name!r:.80}")
+        if not isinstance(module, Module):
+            raise TypeError(f"add_module: expected a Module as {name!r}, got {module!r:.80}")
         _state.structure_changed()
         self._modules[name] = module
 

@@ -89,6 +89,8 @@ class Trainer:
         return self._engine.training_plan(tuple(input_shape))
 
     def _step(self, x: np.ndarray, y: np.ndarray, place: str) -> tuple[float, int]:
+        if len(y) == 0:
+            raise ValueError("the batch is empty")
         loss, correct = self._engine.step(x, y)
         if self._engine.loss.reduction == "sum":  # reported is the mean per image
             loss /= max(len(y), 1)
@@ -97,7 +99,7 @@ class Trainer:
             where = first_non_finite(self.model, x) if np.isfinite(x).all() else "in the input"
             raise FloatingPointError(
                 f"the loss is {loss} at step {self._steps}{place}; first value that is not finite: {where}; "
-                f"a smaller learning rate than {self.optimizer.lr:g} may help"
+                f"the weights have been updated from it; a smaller learning rate than {self.optimizer.lr:g} may help"
             )
         return loss, correct
 
