@@ -29,11 +29,17 @@ py::list list_of(const std::vector<ValueId>& ids) {
   return out;
 }
 
+bool overlap(const Tensor& a, const Tensor& b) {
+  const auto at = [](const Tensor& t) { return reinterpret_cast<std::uintptr_t>(t.data()); };
+  return at(a) < at(b) + b.bytes() && at(b) < at(a) + a.bytes();
+}
+
 // Runs one section on NumPy arrays: inputs and preallocated outputs by index. Returns the outputs of the
 // section, new arrays where none were given.
 py::dict run_section(Run& run, int section, const py::dict& inputs, const py::dict& outputs,
                      std::vector<double>* seconds) {
   const Plan& plan = run.plan();
+  const Run::Use alone(run);
   Run::Bindings in, out;
   for (const auto& [i, array] : inputs)
     in.emplace_back(i.cast<int>(), tensor_from(py::reinterpret_borrow<py::object>(array)));
@@ -43,8 +49,13 @@ py::dict run_section(Run& run, int section, const py::dict& inputs, const py::di
     const py::int_ key(i);
     if (outputs.contains(key)) {
       const py::object given = outputs[key];
-      out.emplace_back(i,
-                       py::isinstance<Tensor>(given) ? given.cast<Tensor>() : tensor_view(given, "output"));
+      const Tensor t = tensor_view(given, "output");
+      for (const auto* others : {&in, &out})
+        for (const auto& [k, other] : *others)
+          if (overlap(t, other))
+            throw ValueError(
+                str("output ", i, " lies in the memory of ", others == &in ? "input " : "output ", k));
+      out.emplace_back(i, t);
       result[key] = given;
     } else {
       const ops::TensorDesc& d = plan.output_desc(i);

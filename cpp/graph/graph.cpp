@@ -121,6 +121,28 @@ Node Graph::node_of(const ops::OpDef& op, const Attrs& attrs, const std::vector<
   return n;
 }
 
+// The operands as the op takes them: where any is a batch of images, or the op makes one of them or reads
+// them by their layout (its result is not just their elements), constants and what is computed of constants
+// take a layout as images do.
+std::vector<ValueId> Graph::among_images(const ops::OpDef& op, const Attrs& attrs, std::vector<ValueId> in) {
+  const auto stands = [&](std::size_t i) {
+    const int k = static_cast<int>(i);
+    return in[i] != kNoValue && op.batched_input(k) && !op.any_layout(k) && !op.updates(k);
+  };
+  bool images = false, constants = false;
+  for (std::size_t i = 0; i < in.size(); ++i)
+    if (stands(i)) (desc(in[i]).batched ? images : constants) = true;
+  if (!constants) return in;
+  if (!images) {
+    const ops::Inferred made = op.infer(ops::checked(op.attributes(), attrs), descs(in));
+    for (const TensorDesc& d : made.outputs)
+      images = images || d.batched || in[0] == kNoValue || d.shape != desc(in[0]).shape;
+  }
+  for (std::size_t i = 0; images && i < in.size(); ++i)
+    if (stands(i)) in[i] = as_batch(in[i]);
+  return in;
+}
+
 std::vector<ValueId> Graph::append(const ops::OpDef& op, std::vector<ValueId> in, const Attrs& attrs,
                                    const std::string& name, const std::string& implementation) {
   for (const ValueId v : in) check_id(v);
@@ -134,20 +156,15 @@ std::vector<ValueId> Graph::append(const ops::OpDef& op, std::vector<ValueId> in
     check(value(in[i]).source == Source::kTensor || !op.updates(static_cast<int>(i)), "operand ", i,
           " is updated: expected a tensor, got a value that is computed");
   }
-  Node n = node_of(op, attrs, in);
+  const std::vector<ValueId> operands = among_images(op, attrs, in);
+  Node n = node_of(op, attrs, operands);
   n.name = name;
   n.implementation = implementation;
   n.forward = differentiating_;
   n.gradient = differentiating_ != kNoNode;
   n.section = section_;
-  // A constant, and what is computed of constants, takes a layout among images as they do.
-  const bool images = !n.out.empty() && desc(n.out[0]).batched;
-  for (std::size_t i = 0; i < in.size(); ++i) {
-    if (in[i] == kNoValue) continue;
-    if (op.updates(static_cast<int>(i))) n.writes.push_back(in[i]);
-    if (images && op.batched_input(static_cast<int>(i)) && !op.any_layout(static_cast<int>(i)))
-      n.in[i] = as_batch(in[i]);
-  }
+  for (std::size_t i = 0; i < in.size(); ++i)
+    if (in[i] != kNoValue && op.updates(static_cast<int>(i))) n.writes.push_back(in[i]);
   for (const ValueId v : n.out) value(v).producer = static_cast<NodeId>(nodes_.size());
   note_effects(n);
   if (op.joins_channels()) joined_[given] = n.out[0];
@@ -192,6 +209,8 @@ std::vector<ValueId> Graph::backward(ValueId target, ValueId seed, const std::ve
     check_id(v);
     needed[at(v)] = true;
   }
+  for (const auto& [v, batch] : batches_)  // the same tensor, seen as images
+    if (value(batch).source == Source::kTensor && needed[at(v)]) needed[at(batch)] = true;
   for (const Node& n : nodes_) {
     bool any = false;
     for (const ValueId v : n.in) any = any || (v != kNoValue && needed[at(v)]);
@@ -234,6 +253,9 @@ std::vector<ValueId> Graph::backward(ValueId target, ValueId seed, const std::ve
     if (reached && any) differentiate(n, dy, needs, parts);
   }
   differentiating_ = kNoNode;
+  for (const auto& [v, batch] : batches_)
+    if (value(batch).source == Source::kTensor && at(batch) < parts.size())
+      parts[at(v)].insert(parts[at(v)].end(), parts[at(batch)].begin(), parts[at(batch)].end());
   std::vector<ValueId> out;
   for (const ValueId v : wrt) {
     differentiating_ = v == kNoValue ? kNoNode : value(v).producer;

@@ -116,6 +116,7 @@ class Graph final : public ops::GradBuilder {
 
   std::vector<Value> values_;
   std::vector<Node> nodes_;
+  std::vector<ValueId> among_images(const ops::OpDef& op, const Attrs& attrs, std::vector<ValueId> in);
   ValueId as_batch(ValueId v);
 
   std::map<const Storage*, Touched> touched_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <stdexcept>
 
 #include "core/poison.h"
 #include "graph/plan_memory.h"
@@ -143,7 +144,12 @@ Operand Plan::operand(ValueId v) const {
 }
 
 void Plan::add_step(Launch& launch, const PlannedNode& p, std::int64_t& packed_bytes) {
-  for (const ValueId v : p.node->in) launch.in.push_back(operand(v));
+  for (const ValueId v : p.node->in) {
+    launch.in.push_back(operand(v));
+    if (v != kNoValue && launch.in.back().kind == Operand::kNull && graph().desc(v).shape.numel() > 0)
+      throw std::logic_error(
+          str("plan: ", p.node->op->name(), " '", p.node->name, "' reads what nobody wrote"));
+  }
   for (const ValueId v : p.node->out) launch.out.push_back(operand(v));
   order_.push_back(static_cast<int>(&p - planned_.data()));
   const auto bytes = static_cast<std::int64_t>(ops::align64(p.prepared->packed_bytes()));

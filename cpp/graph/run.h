@@ -12,6 +12,21 @@ namespace fastcnn::graph {
 
 class Run {
  public:
+  // Held while somebody is in section(); made and ended under a lock of the caller's (Python's).
+  class Use {
+   public:
+    explicit Use(Run& run) : run_(run) {
+      if (run.in_use_) throw ValueError("plan: this run is in use by another thread");
+      run.in_use_ = true;
+    }
+    ~Use() { run_.in_use_ = false; }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    Run& run_;
+  };
+
   explicit Run(std::shared_ptr<Plan> plan);
 
   using Bindings = std::vector<std::pair<int, Tensor>>;
@@ -35,6 +50,7 @@ class Run {
 
   std::shared_ptr<Plan> plan_;
   int next_ = 0;
+  bool in_use_ = false;
   ArenaLoan arena_;
   std::vector<Tensor> input_, output_;  // bound while a section runs
   std::vector<const void*> in_;         // operands of the launch that runs

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn import functional as F
 from fastcnn import nn
 
 
@@ -127,3 +128,88 @@ def test_an_empty_batch_is_refused_before_the_step(rng):
     model = net()
     with pytest.raises(ValueError, match="the batch is empty"):
         fastcnn.Trainer(model, sgd(model)).train_step(x[:0], y[:0])
+
+
+def test_a_shallow_copy_does_not_answer_with_the_plans_of_the_original(rng):
+    x, _ = batch(rng)
+    pool = nn.MaxPool2d(2)
+    pool(x)
+    other = copy.copy(pool)
+    other.kernel_size, other.stride = 4, 4
+    assert other(x).shape[-1] == 2 and pool(x).shape[-1] == 4
+    norm = nn.BatchNorm2d(1)
+    norm(x)
+    other = copy.copy(norm).eval()
+    np.testing.assert_allclose(other(x), x / np.sqrt(1 + 1e-5), rtol=1e-2, atol=0.2)
+    assert norm.training
+
+
+def test_what_a_forward_cannot_see_is_refused(rng):
+    class Baked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.const, self.conv = nn.Parameter(np.ones((1, 1, 8, 8))), nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(self.const)
+
+    with pytest.raises(TypeError, match="Conv2d: called on a Parameter inside a forward"):
+        Baked()(batch(rng)[0])
+    with pytest.raises(TypeError, match="expected an input, got none"):
+        net()()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+@pytest.mark.parametrize("size", [2, 1])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", ["conv", "norm", "pool", "relu"])
+def test_a_layer_on_a_join_of_one(rng, kind, training, size, channels):
+    layers = {
+        "conv": lambda: nn.Conv2d(channels, 4, 3, padding=1),
+        "norm": lambda: nn.BatchNorm2d(channels),
+        "pool": lambda: nn.MaxPool2d(1),
+        "relu": nn.ReLU,
+    }
+
+    class Net(nn.Module):
+        def __init__(self, joins):
+            super().__init__()
+            self.layer, self.joins = layers[kind](), joins
+
+        def forward(self, x):
+            return self.layer(F.concat([x]) if self.joins else x)
+
+    x = rng.standard_normal((2, channels, size, size)).astype(np.float32)
+    fastcnn.manual_seed(1)
+    joined = Net(True).train(training)
+    fastcnn.manual_seed(1)
+    np.testing.assert_allclose(joined(x), Net(False).train(training)(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16, 17])
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("layout", ["auto", "nhwc", "interleaved"])
+def test_a_parameter_is_added_to_images_from_either_side(rng, layout, behind, batch_size):
+    class Net(nn.Module):
+        def __init__(self, first):
+            super().__init__()
+            self.pos = nn.Parameter(np.random.default_rng(3).standard_normal((batch_size, 4, 5, 8)))
+            self.conv, self.first = nn.Conv2d(4, 3, 3), first
+
+        def forward(self, x):
+            y = F.add(self.pos, x) if self.first else F.add(x, self.pos)
+            return self.conv(y) if behind else y
+
+    x = rng.standard_normal((batch_size, 4, 5, 8)).astype(np.float32)
+    results = []
+    for first in (True, False):
+        fastcnn.manual_seed(1)
+        model = Net(first).train()
+        y = model(x)
+        dx = model.backward(np.cos(np.arange(y.size, dtype=np.float32)).reshape(y.shape))
+        plan = model.plan(x.shape, training=False, layout=layout)
+        results.append((y, dx, model.pos.grad, plan.core.run({0: x})[0]))
+        if not behind:
+            np.testing.assert_allclose(y, x + model.pos.data, rtol=1e-6)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

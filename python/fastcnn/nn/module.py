@@ -58,7 +58,9 @@ class Module:
         d["_runner"] = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_runner": None}  # plans are of this object: a copy makes its own
+        # Plans are of this object: a copy makes its own. Its parts may be exchanged without changing these.
+        members = {name: dict(self.__dict__[name]) for name in _MEMBERS}
+        return {**self.__dict__, **members, "_runner": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -204,6 +206,17 @@ class Module:
         traced = next((x for x in inputs if isinstance(x, Value)), None)
         if traced is not None:
             return traced.trace.call(self, inputs)
+        who = type(self).__name__
+        if not inputs:
+            raise TypeError(f"{who}: expected an input, got none")
+        if _state.is_recording() and (
+            any(isinstance(x, (Parameter, Buffer)) for x in inputs)
+            or next(self.parameters(), None) is not None
+        ):
+            raise TypeError(
+                f"{who}: called on a {type(inputs[0]).__name__} inside a forward: its result would be a constant of "
+                "the plan. Compute it from the forward's input"
+            )
         return self.runner().forward(inputs)
 
     def backward(self, dy: np.ndarray, *, accumulate: bool = False) -> Any:
