@@ -231,6 +231,15 @@ def test_bad_arguments():
         t.fit((blobs()[0], np.full(256, 4)), epochs=1)  # four classes: 0 to 3
 
 
+@pytest.fixture
+def heard():
+    """SIGINT as in a terminal: a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_interrupt_ends_after_the_step():
     """SIGINT while training: no exception, the model works, the history says so."""
     t = trainer()
@@ -282,6 +291,7 @@ def test_importing_fastcnn_stays_light():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_second_interrupt_stops_at_once():
     from fastcnn.train.interrupt import StopRequest
 
