@@ -161,3 +161,22 @@ def test_a_run_keeps_no_array_of_its_caller(layout: str) -> None:
     del given, result
     assert [r() for r in seen] == [None, None]
     near(*run.section(1, {1: np.ones((5, 3, 4, 4), np.float32)}).values(), want)
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+@pytest.mark.parametrize("shape", [(2, 1, 8, 2), (2, 3, 1, 1), (17, 16, 4, 4)])
+def test_a_join_of_one_part(shape: tuple[int, ...], layout: str) -> None:
+    """Where bringing images into a layout moves nothing, it is no view of memory that nobody writes."""
+    x = normal(*shape)
+    g = _core.Graph()
+    image = g.input(shape)
+    joined = g.record("concat", [image], {})[0]
+    identity = g.tensor(_core.Tensor(np.eye(shape[1], dtype=np.float32).reshape(shape[1], shape[1], 1, 1)))
+    outputs = [
+        g.record("conv2d", [joined, identity, None], {})[0],
+        g.record("tanh", [joined], {})[0],
+        g.record("concat", [joined, image], {})[0],
+    ]
+    got = make_plan(g, outputs, layout).run({0: x})
+    for result, want in zip(got.values(), [x, np.tanh(x), np.concatenate([x, x], 1)], strict=True):
+        near(result, want)

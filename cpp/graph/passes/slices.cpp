@@ -33,7 +33,9 @@ class Slicer : Pass {
     if (value.source != Source::kNode || p_.is_output(v) || value.slice_of != kNoValue ||
         value.desc.layout != g_.desc(whole).layout)
       return false;
-    if (value.desc.shape[1] == pitch_of(whole)) return false;  // all of it: its producer may be a view
+    // All of it: dense, so a step that can be a view would be one, of memory elsewhere.
+    const ops::OpDef& maker = *node(value.producer).op;
+    if (value.desc.shape[1] == pitch_of(whole) && maker.may_alias() && !maker.joins_channels()) return false;
     const TensorDesc before = value.desc;
     value.desc.pitch = pitch_of(whole);
     value.slice_of = whole, value.first_channel = first;
