@@ -249,3 +249,16 @@ def test_a_terminal_sees_progress(tmp_path):
     os.close(main_end)
     assert process.wait(timeout=60) == 0
     assert b"images/s" in seen and b"epoch" in seen
+
+
+@pytest.mark.parametrize("value, raises", [("1", True), ("0", False), ("", False)])
+def test_tracebacks_only_where_asked_for(monkeypatch, capsys, value, raises):
+    from fastcnn import cli
+
+    monkeypatch.setenv("FASTCNN_DEBUG", value)
+    if raises:
+        with pytest.raises(ValueError, match="nosuchnet"):
+            cli.main(["summary", "nosuchnet"])
+    else:
+        assert cli.main(["summary", "nosuchnet"]) == 1
+        assert capsys.readouterr().err.startswith("fastcnn: ")

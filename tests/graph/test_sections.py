@@ -3,6 +3,7 @@ memory of its own."""
 
 from __future__ import annotations
 
+import threading
 import weakref
 
 import numpy as np
@@ -180,3 +181,46 @@ def test_a_join_of_one_part(shape: tuple[int, ...], layout: str) -> None:
     got = make_plan(g, outputs, layout).run({0: x})
     for result, want in zip(got.values(), [x, np.tanh(x), np.concatenate([x, x], 1)], strict=True):
         near(result, want)
+
+
+def test_results_may_not_lie_in_operands_or_each_other() -> None:
+    x = normal(4, 6)
+    g = _core.Graph()
+    image = g.input(x.shape)
+    plan = make_plan(g, [g.record("tanh", [image], {})[0], g.record("relu", [image], {})[0]], "nhwc")
+    memory = np.empty((6, 6), np.float32)
+    with pytest.raises(ValueError, match="output 0 lies in the memory of input 0"):
+        plan.run({0: x}, {0: x})
+    with pytest.raises(ValueError, match="output 1 lies in the memory of output 0"):
+        plan.run({0: x}, {0: memory[:4], 1: memory[2:]})
+    first, second = np.empty_like(x), np.empty_like(x)
+    plan.run({0: x}, {0: first, 1: second})
+    near(first, np.tanh(x))
+    near(second, np.maximum(x, 0))
+
+
+def test_a_run_in_use_refuses_a_second_caller() -> None:
+    """Without that, both would move the same run's memory."""
+    x = normal(64, 3, 64, 64)
+    g = _core.Graph()
+    value = g.input(x.shape)
+    for _ in range(20):
+        value = g.record("tanh", [value], {})[0]
+    plan = make_plan(g, [value], "nhwc")
+    want = plan.run({0: x})[0]
+    refused = 0
+    for _ in range(50):
+        run, got = plan.start(), []
+        caller = threading.Thread(target=lambda run=run, got=got: got.append(run.section(0, {0: x})[0]))
+        caller.start()
+        while caller.is_alive() and not run.done:
+            try:
+                got.append(run.section(0, {0: x})[0])
+            except ValueError as e:
+                refused += "in use by another thread" in str(e)
+        caller.join()
+        for result in got:
+            np.testing.assert_array_equal(result, want)
+        if refused:
+            return
+    pytest.fail("no caller was refused")
