@@ -17,6 +17,7 @@ __all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
 _MEMBERS = ("_parameters", "_buffers", "_modules")  # where a module keeps what it owns
+_NOTES = ("preprocessing", "classes")  # attributes that forward() does not read: setting them changes no plan
 
 
 def _names(names: Any) -> list[str]:
@@ -55,6 +56,8 @@ class Module:
         d["training"] = True
         d["_settings"] = 0  # how often an attribute was set: what forward() reads may have changed
         d["last_input_shape"] = None  # without the batch: what was computed last
+        # Of a whole network: what turns pixels into its input (fastcnn.data.Preprocessing), and its outputs' names.
+        d["preprocessing"] = d["classes"] = None
         d["_runner"] = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,6 +74,9 @@ class Module:
         d = self.__dict__
         if "_parameters" not in d:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting attributes")
+        if name in _NOTES:
+            d[name] = value
+            return
         _state.structure_changed()
         if not _state.is_recording():  # what forward() itself leaves behind is not a setting
             d["_settings"] += 1
