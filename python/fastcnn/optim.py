@@ -118,6 +118,7 @@ class SGD:
         for p, grad in updated:
             grad = np.ascontiguousarray(grad, np.float32)
             _core.run("sgd", [p.tensor, grad, self._buffer(p), hyper])
+            p.version += 1
         self.end_step()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import _core
+from fastcnn._results import Pass, any_wait
 from fastcnn.functional import _arguments
 from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 # Plans kept per model: enough for training, validation and their last, smaller batches. Their buffers are
 # borrowed from one pool, so a plan itself is small.
 _CACHE = 16
+# Passes of a model and thread that may wait for their backward pass at once; and bytes that those may hold of which
+# only the result is kept, no loss: forward alone, in training mode, would hold one more arena than it works in.
+_MAX_WAITING, _MAX_SPARE = 16, 64 << 20
 
 
 class _Cache:
@@ -66,6 +71,8 @@ class _Structure:
 def check_input(who: str, x: Any) -> np.ndarray:
     if isinstance(x, (Parameter, Buffer)):
         x = x.data
+    elif not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
+        x = np.from_dlpack(x)  # tensors of other libraries, and our own, without a copy
     _arguments.check_arrays(who, input=x)
     if x.ndim == 0:
         raise ValueError(f"{who}: expected an input of at least one dimension, got a scalar")
@@ -84,7 +91,8 @@ class ForwardBackward:
         trace = Trace(module)
         xs = [trace.input(s) for s in shapes]
         y = _result(module, *xs)
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self._all = list(module.parameters())
+        self.parameters = [p for p in self._all if p.requires_grad]
         used = [trace.tensor(p) for p in self.parameters]
         trace.graph.barrier()
         dy = trace.input(y.shape, name="gradient of the result")
@@ -93,6 +101,7 @@ class ForwardBackward:
         self.has = [g is not None for g in gradients]
         outputs = [y.id] + [g for g in gradients if g is not None]
         self.plan = Plan(_core.Plan(trace.graph, outputs, layout), trace)
+        self.arena_bytes = self.plan.arena_bytes
         self.counters = trace.counters
         self.result_shape = y.shape
 
@@ -103,18 +112,20 @@ class ForwardBackward:
         bump(self.counters)
         return y, run
 
-    def backward(self, run: Any, dy: np.ndarray, accumulate: bool) -> Any:
+    def backward(self, run: Any, dy: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the inputs; those of the parameters are added to what is there."""
         results = iter(run.section(1, {len(self.shapes): dy}).items())
         grads = [next(results)[1] if has else None for has in self.has]
         count = len(self.shapes)
         for p, g in zip(self.parameters, grads[count:], strict=True):
-            if accumulate and p.grad is not None and g is not None:
-                p.grad = p.grad + g
-            elif g is not None or not accumulate:
-                p.grad = g
+            if g is not None:
+                p.grad = g if p.grad is None else p.grad + g
         inputs = zip(self.shapes, grads[:count], strict=True)
-        dx = [np.zeros(shape, np.float32) if g is None else g for shape, g in inputs]
-        return dx[0] if count == 1 else tuple(dx)
+        return [np.zeros(shape, np.float32) if g is None else g for shape, g in inputs]
+
+    def versions(self) -> int:
+        """A number that changes when an optimizer updates a parameter."""
+        return sum(p.version for p in self._all)
 
 
 class Inference:
@@ -217,7 +228,8 @@ class Runner:
         self.module = module
         self._cache, self._probes = _Cache(), _Cache()
         self._keys: dict[Any, tuple[int, _Structure]] = {}  # by the thread's mode
-        # Each thread goes on backward from its own forward pass: .last is the plan and its run.
+        # Each thread goes on backward from its own forward pass: .last is it, or "eval" after a call in eval mode;
+        # .waiting are weak references to those whose results or losses are still held.
         self._here = threading.local()
 
     def key(self) -> tuple[Any, ...]:
@@ -243,27 +255,39 @@ class Runner:
     def forward(self, xs: Sequence[Any]) -> np.ndarray:
         who = type(self.module).__name__
         arrays = [check_input(who, x) for x in xs]
-        plan = self._plan_for(tuple(a.shape for a in arrays), self.module.training, "auto")
-        self._here.last = None  # its memory is free for this pass
+        shapes = tuple(a.shape for a in arrays)
+        plan = self._plan_for(shapes, self.module.training, "auto")
+        here = self._here
+        here.last = None  # its memory is free for this pass
+        waiting = here.waiting = _with_room(here.waiting) if hasattr(here, "waiting") else []
         y, run = plan.forward(arrays)
-        self._here.last = None if run is None else (plan, run)
+        if run is None:
+            here.last = "eval"
+        else:
+            here.last = Pass(who, plan, run, arrays, y)
+            waiting.append(weakref.ref(here.last))
+        if arrays:
+            self.module.__dict__["last_input_shape"] = shapes[0][1:]
         return y
 
     def backward(self, dy: Any, accumulate: bool) -> Any:
         who = f"{type(self.module).__name__}.backward"
         last = getattr(self._here, "last", None)
-        if last is None or last[1].done:
-            hint = " in training mode: eval mode keeps nothing for the backward pass"
-            hint = "" if self.module.training else hint
+        if not isinstance(last, Pass):
+            hint = " in training mode (model.train()): eval mode keeps nothing for the backward pass"
+            hint = hint if last == "eval" or not self.module.training else ""
             raise ValueError(f"{who}: call the module on an input first{hint}")
-        plan, run = last
+        last.check_unspent()
         _arguments.check_arrays(who, dy=dy)
-        if dy.shape != plan.result_shape:
+        shape = last.plan.result_shape
+        if dy.shape != shape:
             raise ValueError(
-                f"{who}: expected the gradient of a result of shape {shape_text(plan.result_shape)}, "
-                f"got {shape_text(dy.shape)}"
+                f"{who}: expected the gradient of a result of shape {shape_text(shape)}, got {shape_text(dy.shape)}"
             )
-        return plan.backward(run, dy, accumulate)
+        if not accumulate:
+            self.module.zero_grad()
+        dx = last.backward(dy)
+        return dx[0] if len(dx) == 1 else tuple(dx)
 
     def probe(
         self, x: Any, values: Sequence[str], seed: Any, of: str, wrt: Sequence[str]
@@ -275,6 +299,21 @@ class Runner:
             probe = self._probes.get(key, lambda: Probe(self.module, x.shape, values, of, wrt))
             results = probe.run(x, seed)
         return dict(zip(values, results, strict=False)), dict(zip(wrt, results[len(values) :], strict=True))
+
+
+def _with_room(waiting: list[weakref.ref[Pass]]) -> list[weakref.ref[Pass]]:
+    """Those that still wait for their backward pass, once the oldest beyond what may wait were given up."""
+    alive = [made for ref in waiting if (made := ref()) is not None and made.waits]
+    spare, count = _MAX_SPARE, len(alive)
+    for made in reversed(alive):
+        spare -= 0 if made.wanted else made.plan.arena_bytes
+        if spare < 0 and not made.wanted:
+            made.give_up("its memory went to a later call; compute the loss of a result before the next one")
+    for made in alive[: max(count - _MAX_WAITING, 0)]:
+        made.give_up(
+            f"its memory went to a later call: at most {_MAX_WAITING} results wait for their backward pass"
+        )
+    return [weakref.ref(made) for made in alive if made.waits]
 
 
 class TrainingStep:
@@ -342,6 +381,10 @@ class TrainingStep:
         if train:
             self.optimizer.end_step()
             bump(counters)
+            if any_wait():
+                for p in self.optimizer.parameters:
+                    p.version += 1
+        self.model.__dict__["last_input_shape"] = x.shape[1:]
         return float(out[0][0]), int(out[1][0])
 
     def step(self, x: Any, y: Any) -> tuple[float, int]:
