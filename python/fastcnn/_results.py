@@ -98,11 +98,6 @@ def pass_of(array: np.ndarray) -> Pass | None:
     return None
 
 
-def any_wait() -> bool:
-    """Whether some result is alive that an update of parameters would make stale."""
-    return bool(_made)
-
-
 def _checksum(y: np.ndarray) -> int | None:
     return zlib.crc32(np.ascontiguousarray(y).data) if y.nbytes <= _MAX_CHECKED else None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import _core
-from fastcnn._results import Pass, any_wait
+from fastcnn._results import Pass
 from fastcnn.functional import _arguments
 from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
@@ -381,9 +381,8 @@ class TrainingStep:
         if train:
             self.optimizer.end_step()
             bump(counters)
-            if any_wait():
-                for p in self.optimizer.parameters:
-                    p.version += 1
+            for p in self.optimizer.parameters:
+                p.version += 1
         self.model.__dict__["last_input_shape"] = x.shape[1:]
         return float(out[0][0]), int(out[1][0])
 

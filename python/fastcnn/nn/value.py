@@ -82,7 +82,7 @@ class Value:
         operator = _OPERATORS.get(ufunc.__name__) if method == "__call__" and not options else None
         if operator is None or len(inputs) > 2:
             raise TypeError(_no_numpy(f"numpy.{ufunc.__name__}"))
-        return operator(*(x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs))
+        return operator(*(x if isinstance(x, Value) else _number(ufunc.__name__, x) for x in inputs))
 
     def __array_function__(self, function: Any, *others: Any) -> Any:
         raise TypeError(_no_numpy(f"numpy.{function.__name__}"))
@@ -211,6 +211,8 @@ def _no_numpy(what: str) -> str:
 
 
 def _number(operator: str, other: Any) -> float:
+    if isinstance(other, np.ndarray) and other.ndim == 0:
+        other = other.item()
     if isinstance(other, (int, float, np.number)) and not isinstance(other, bool):
         return float(other)
     kind = type(other).__name__
