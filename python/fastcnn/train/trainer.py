@@ -169,26 +169,31 @@ class Trainer:
         return contextlib.nullcontext() if self.model.training else self.model.in_mode(True)
 
     def _step(self, x: np.ndarray, y: np.ndarray, place: str) -> tuple[float, int]:
-        optimizer = self._ready("Trainer.train_step")
+        engine = self._engine
+        optimizer = engine.optimizer or self._ready("Trainer.train_step")
         y = np.asarray(y)
         if y.shape[:1] == (0,):
             raise ValueError("the batch is empty")
-        place = f"step {self._steps + 1}{place}"
+        # Before the step: afterwards the weights are lost. It costs half a percent of LeNet-5's step on 64 images.
         if isinstance(x, np.ndarray) and x.dtype == np.float32 and not np.isfinite(x).all():
             first = tuple(np.argwhere(~np.isfinite(x))[0].tolist())
             raise FloatingPointError(
-                f"{place}: there is {x[first]} in the input, at {list(first)}; nothing was updated from it"
+                f"step {self._steps + 1}{place}: there is {x[first]} in the input, at {list(first)}; "
+                "nothing was updated from it"
             )
-        with self._training_mode():
-            loss, correct = self._engine.step(x, y)
-        if self.loss.reduction == "sum":  # reported is the mean per image
+        if engine.model.training:  # with parts that may not be
+            loss, correct = engine.step(x, y)
+        else:
+            with engine.model.in_mode(True):
+                loss, correct = engine.step(x, y)
+        if engine.loss.reduction == "sum":  # reported is the mean per image
             loss /= len(y)
         self._steps += 1
         if not math.isfinite(loss):
             with self._training_mode():
-                where = first_non_finite(self.model, x)
+                where = first_non_finite(engine.model, x)
             raise FloatingPointError(
-                f"the loss is {loss} at {place}; first value that is not finite: {where}; "
+                f"the loss is {loss} at step {self._steps}{place}; first value that is not finite: {where}; "
                 f"the weights have been updated from it; a smaller learning rate than {optimizer.lr:g} may help"
             )
         return loss, correct
