@@ -12,6 +12,7 @@ import fastcnn
 from fastcnn import nn, optim
 from fastcnn.data import ArrayDataset
 from fastcnn.train import SCHEDULES, Trainer, cosine, step_decay, warmup
+from fastcnn.train.schedule import ScheduledRate
 
 
 def images(count=40, seed=0):
@@ -293,6 +294,14 @@ def test_verbose_is_keras_word_for_progress(capfd):
         t.fit(data, 1, verbose=1, progress=True)
 
 
+def test_an_evaluation_is_printed_on_request(capsys):
+    t, (x, y) = trainer(), images()
+    t.fit(x, y)
+    quiet = t.evaluate(x, y)
+    assert capsys.readouterr().out == "" and t.evaluate(x, y, verbose=2) == quiet
+    assert capsys.readouterr().out == f"loss {quiet.loss:.4f}  accuracy {100 * quiet.accuracy:.2f} %\n"
+
+
 def test_the_bar_counts_on_from_the_epochs_before(capfd):
     t = trainer()
     t.fit(images(), 2)
@@ -390,6 +399,32 @@ def test_two_arguments_are_keras_scheduler():
     asked.clear()
     t.fit(images(), 4, 10, schedule=halved, initial_epoch=2)
     assert asked == [(2, 0.125), (3, 0.0625)]
+
+
+@pytest.mark.parametrize("epochs,steps", [(5, 1), (7, 3), (22, 4), (49, 3), (98, 2)])
+def test_schedules_of_pytorch_are_the_same_written_as_the_table_says(epochs, steps):
+    """Its rate of each epoch, in all steps of that epoch."""
+    torch = pytest.importorskip("torch")
+    schedulers, a, b = torch.optim.lr_scheduler, epochs // 3, epochs // 2
+    for make, schedule in (
+        (lambda o: schedulers.MultiStepLR(o, [a, b], 0.1), step_decay(0.1, at=(a / epochs, b / epochs))),
+        (lambda o: schedulers.ExponentialLR(o, 0.9), lambda done: 0.9 ** int(done * epochs + 1e-9)),
+        (lambda o: schedulers.ExponentialLR(o, 0.9), lambda epoch, lr: lr * 0.9 if epoch else lr),
+        (lambda o: schedulers.LambdaLR(o, lambda e: 1 / (1 + e)), lambda d: 1 / (1 + int(d * epochs + 1e-9))),
+        (
+            lambda o: schedulers.CosineAnnealingLR(o, epochs),
+            lambda d: cosine(int(d * epochs + 1e-9) / epochs),
+        ),
+    ):
+        theirs = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+        scheduler, ours = make(theirs), trainer(lr=0.5).optimizer
+        rate = ScheduledRate(ours, schedule, 0, epochs, steps)
+        for _ in range(epochs):
+            for _ in range(steps):
+                rate.before_step()
+                assert ours.lr == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-12)
+            theirs.step()
+            scheduler.step()
 
 
 def test_warmup_and_step_decay():

@@ -4,11 +4,11 @@ A schedule is a function of one number from 0 to 1, or a name of `SCHEDULES`; `T
 it before each step, and gives the optimizer its own learning rate back at the end. What other libraries offer, here:
 
 ==============================  =====================================================================
-CosineAnnealingLR(T)            ``schedule="cosine"``
+CosineAnnealingLR(epochs)       ``schedule="cosine"``, which moves in every step
 StepLR, MultiStepLR([a, b])     ``step_decay(0.1, at=(a / epochs, b / epochs))``
-ExponentialLR(gamma)            ``lambda done: gamma ** int(done * epochs)``
-LambdaLR(f)                     ``lambda done: f(int(done * epochs))``
-LinearLR, warm-up before x      ``warmup(x, part)``
+LambdaLR(f) of epochs           ``lambda done: f(int(done * epochs + 1e-9))``
+ExponentialLR(gamma)            ``lambda done: gamma ** int(done * epochs + 1e-9)``
+warm-up from 0, then x          ``warmup(x, part)``
 LearningRateScheduler (Keras)   ``lambda epoch, lr: ...``: two arguments mean what they mean there
 ReduceLROnPlateau               a callback that sets ``optimizer.lr``, which stays (below)
 ==============================  =====================================================================
@@ -120,7 +120,7 @@ def resolved(schedule: Any) -> tuple[Any, bool]:
         raise TypeError(f"schedule: expected {wanted}, got one of ({', '.join(names)})")
     if names in (["epoch"], ["step"]):
         raise TypeError(
-            f"schedule: expected {wanted}, got one of ({names[0]}); write lambda done: f(int(done * epochs))"
+            f"schedule: expected {wanted}, got one of ({names[0]}); write lambda done: f(int(done * epochs + 1e-9))"
         )
     return schedule, names is not None and len(names) == 2
 

@@ -446,10 +446,12 @@ class Trainer:
             self.optimizer.apply_state(*checked)
         self._steps, self._epochs = steps, epochs
 
-    def evaluate(self, data: Any, y: Any = None, batch_size: int | None = None) -> Evaluation:
+    def evaluate(
+        self, data: Any, y: Any = None, batch_size: int | None = None, verbose: int | str = 0
+    ) -> Evaluation:
         """Mean loss and accuracy over a data set, a pair (images, labels), or images and their labels ``y``.
 
-        A number in the place of ``y`` is ``batch_size`` (default 256).
+        A number in the place of ``y`` is ``batch_size`` (default 256). With ``verbose`` they are printed too.
         """
         y, given = doors.labels_or_number(y, "batch_size", batch_size)
         batch_size = _EVALUATION_BATCH if given is None else doors.whole("batch_size", given)
@@ -462,7 +464,10 @@ class Trainer:
                 loss, right = self._engine.evaluate_batch(x, y)
                 loss_sum += loss
                 correct += right
-        return Evaluation(loss_sum / len(dataset), correct / len(dataset))
+        measured = Evaluation(loss_sum / len(dataset), correct / len(dataset))
+        if verbose:
+            print(f"loss {measured.loss:.4f}  accuracy {100 * measured.accuracy:.2f} %")
+        return measured
 
     def predict_proba(self, images: Any, batch_size: int = _EVALUATION_BATCH) -> np.ndarray:
         """Probability of each class (N, K), float32.
