@@ -179,13 +179,11 @@ def test_where_interrupts_are_ignored_they_stay_so():
 
 @pytest.mark.usefixtures("heard")
 def test_nobody_need_read_the_line(monkeypatch):
-    for stream in (None, open(os.devnull)):
-        monkeypatch.setattr(sys, "stderr", stream)
-        with pytest.raises(KeyboardInterrupt):
-            trainer().fit(interrupting(2), 2, 10, progress=False)
-    stream.close()
-    with pytest.raises(KeyboardInterrupt):
-        trainer().fit(interrupting(2), 2, 10, progress=False)
+    with open(os.devnull) as read_only:
+        for stream in (None, read_only):
+            monkeypatch.setattr(sys, "stderr", stream)
+            with pytest.raises(KeyboardInterrupt):
+                trainer().fit(interrupting(2), 2, 10, progress=False)
 
 
 def test_a_program_ends_with_ctrl_c(tmp_path):
