@@ -291,6 +291,8 @@ def test_tensor_is_aligned_and_checked() -> None:
         ".nn.loss",
         ".nn.parameter",
         ".optim",
+        ".train.schedule",
+        ".train.trainer",
         "._info",
     ],
 )
