@@ -363,7 +363,9 @@ def test_schedules_have_names():
 
 
 @pytest.mark.parametrize(
-    "schedule", [3, None.__class__, lambda: 1.0, lambda a, b, c: 1.0, object()], ids=repr
+    "schedule",
+    [3, None.__class__, lambda: 1.0, lambda a, b, c: 1.0, object()],
+    ids=lambda s: type(s).__name__,
 )
 def test_what_is_no_schedule_is_refused(schedule):
     with pytest.raises(TypeError, match=r"schedule: expected a function of the part .* \(epoch, lr\)"):

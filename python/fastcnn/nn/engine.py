@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,13 +16,15 @@ from fastcnn import _core
 from fastcnn._results import Pass
 from fastcnn.functional import _arguments
 from fastcnn.functional._arguments import shape_text
-from fastcnn.nn import _state
+from fastcnn.nn import _state, settings
 from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Trace, Value, label_of
 from fastcnn.plan import Plan
 
 if TYPE_CHECKING:
     from fastcnn.nn.module import Module
+
+T = TypeVar("T")
 
 # Plans kept per model: enough for training, validation and their last, smaller batches. Their buffers are
 # borrowed from one pool, so a plan itself is small.
@@ -53,9 +56,11 @@ class _Cache:
 class _Structure:
     """What a trace depends on besides the input: modes, settings, members, frozen parameters."""
 
-    __slots__ = ("_hash", "_parts")
+    __slots__ = ("_hash", "_parts", "places")
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, left: set[Any]) -> None:
+        # Settings that change unseen, but for those that forward() itself leaves behind.
+        self.places = {k: place for k, place in settings.watched(module.modules()).items() if k not in left}
         parts = [(id(m), m.training, m._settings) for m in module.modules()]
         held = [(id(p.tensor), p.requires_grad) for p in module.parameters()]
         self._parts = (*parts, *held, *(id(b.tensor) for b in module.buffers()))
@@ -213,7 +218,13 @@ def _value_named(named: dict[str, list[int]], name: str) -> int:
 
 def _result(module: Module, *xs: Value) -> Value:
     """What the module's ``forward`` gives for traced values: one."""
+    before = settings.random_state()
     y = module(*xs)
+    if before != settings.random_state() and (name := settings.draws(module)):
+        raise ValueError(
+            f"{type(module).__name__}.forward draws random numbers ({name}): it is recorded once, so every run would "
+            "use the same draw"
+        )
     if not isinstance(y, Value):
         raise TypeError(
             f"{type(module).__name__}.forward: expected one traced value as result, got {type(y).__name__}"
@@ -228,6 +239,8 @@ class Runner:
         self.module = module
         self._cache, self._probes = _Cache(), _Cache()
         self._keys: dict[Any, tuple[int, _Structure]] = {}  # by the thread's mode
+        self._left: set[Any] = set()  # keys of places where forward() itself writes
+        self._retraced = 0
         # Each thread goes on backward from its own forward pass: .last is it, or "eval" after a call in eval mode;
         # .waiting are weak references to those whose results or losses are still held.
         self._here = threading.local()
@@ -236,13 +249,30 @@ class Runner:
         mode, now = _state.current_mode(), _state.structure()
         known = self._keys.get(mode)
         if known is None or known[0] != now:
-            known = self._keys[mode] = now, _Structure(self.module)
-        return known[1], _core.isa(), _core.get_num_threads()
+            known = self._keys[mode] = now, _Structure(self.module, self._left)
+        structure = known[1]
+        prints = settings.fingerprint(structure.places) if structure.places else ()
+        return structure, prints, self._retraced, _core.isa(), _core.get_num_threads()
+
+    def retrace(self) -> None:
+        self._retraced += 1
+
+    def traced(self, make: Callable[[], T]) -> T:
+        """make(), which records the forward; what that changes is not one of its settings."""
+        modules = list(self.module.modules())
+        before = {k: settings.fingerprint({k: place}) for k, place in settings.watched(modules).items()}
+        made = make()
+        after = {k: settings.fingerprint({k: place}) for k, place in settings.watched(modules).items()}
+        left = {k for k, found in after.items() if before.get(k) != found} - self._left
+        if left:
+            self._left |= left
+            self._keys.clear()
+        return made
 
     def _plan_for(self, shapes: tuple[tuple[int, ...], ...], training: bool, layout: str) -> Any:
         kind = ForwardBackward if training else Inference
         key = (shapes, training, layout, self.key())
-        return self._cache.get(key, lambda: kind(self.module, shapes, layout))
+        return self._cache.get(key, lambda: self.traced(lambda: kind(self.module, shapes, layout)))
 
     def plan(self, shape: tuple[Any, ...], training: bool | None, layout: str) -> Plan:
         shapes = shape if shape and isinstance(shape[0], tuple) else (shape,)
@@ -296,7 +326,8 @@ class Runner:
         x = check_input(type(self.module).__name__, x)
         with self.module.in_mode(False):
             key = ("probe", x.shape, tuple(values), of, tuple(wrt), self.key())
-            probe = self._probes.get(key, lambda: Probe(self.module, x.shape, values, of, wrt))
+            make = functools.partial(Probe, self.module, x.shape, values, of, wrt)
+            probe = self._probes.get(key, lambda: self.traced(make))
             results = probe.run(x, seed)
         return dict(zip(values, results, strict=False)), dict(zip(wrt, results[len(values) :], strict=True))
 
@@ -351,7 +382,7 @@ class TrainingStep:
             self.model.train()
         updates = self.optimizer.key() if train else ()
         key = (train, shape, self._runner.key(), updates, id(self.loss), self.layout)
-        return self._cache.get(key, lambda: self._make(shape, train))
+        return self._cache.get(key, lambda: self._runner.traced(lambda: self._make(shape, train)))
 
     def _make(self, shape: tuple[int, ...], train: bool) -> Any:
         trace = Trace(self.model)

@@ -298,6 +298,15 @@ class Module:
             self.__dict__["_runner"] = Runner(self)
         return self.__dict__["_runner"]
 
+    def retrace(self) -> None:
+        """Record ``forward`` anew at the next call.
+
+        It is recorded once per input shape and mode. Settings that it reads are watched: plain attributes; lists,
+        dicts, arrays and objects among the attributes, globals and enclosing variables that its code names. What it
+        reads in other ways (``getattr``, functions outside the class, files) is not.
+        """
+        self.runner().retrace()
+
     def plan(self, input_shape: Any, *, training: bool | None = None, layout: str = "auto") -> Any:
         """The plan for an input shape (N, C, H, W): ``plan.describe()`` and ``plan.profile()`` show it.
 
