@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -211,8 +212,13 @@ class Module:
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Compute on NumPy arrays (N, C, H, W), or record on symbolic values inside another module's ``forward``."""
+        if named:
+            try:
+                inputs = inspect.signature(self.forward).bind(*inputs, **named).args
+            except TypeError as e:
+                raise TypeError(f"{type(self).__name__}: {e}") from None
         traced = next((x for x in inputs if isinstance(x, Value)), None)
         if traced is not None:
             return traced.trace.call(self, inputs)
