@@ -31,6 +31,46 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) if len(shape) else "scalar"
 
 
+def shape_of(who: str, value: Any) -> tuple[int, ...]:
+    """An input shape from the forms in which people have one: numbers, an array (its shape), "1x28x28".
+
+    An array of integers in one dimension is the numbers themselves.
+
+    Raises
+    ------
+    TypeError
+        It is none of these.
+    ValueError
+        A size is negative.
+
+    >>> shape_of("plan", "64x1x28x28"), shape_of("summary", np.zeros((1, 28, 28))), shape_of("summary", [1, 28, 28])
+    ((64, 1, 28, 28), (1, 28, 28), (1, 28, 28))
+    """
+    sizes: Any = value
+    if isinstance(value, str):
+        parts = value.replace(",", "x").replace("(", "").replace(")", "").split("x")
+        sizes = [int(part) if part.strip().isdecimal() else part for part in parts]
+    elif isinstance(value, np.ndarray):
+        sizes = value.tolist() if value.ndim == 1 and value.dtype.kind in "iu" else value.shape
+    elif getattr(value, "shape", ()):
+        sizes = value.shape
+    elif not isinstance(value, Sequence):
+        sizes = [value]
+    try:
+        shape = tuple(integer(who, "a size", n) for n in sizes)
+    except TypeError:
+        shape = ()
+    if not shape:
+        plain = isinstance(value, (str, int, float, tuple, list))
+        came = f"{value!r:.60}" if plain else type(value).__name__
+        raise TypeError(
+            f"{who}: expected an input shape such as (1, 28, 28), or an array of that shape, got {came}"
+        )
+    if min(shape) < 0:
+        raise ValueError(f"{who}: expected sizes of at least 0, got {shape}")
+    return shape
+
+
 def integer(op: str, name: str, value: Any) -> int:
     try:
         number = operator.index(value)
@@ -41,6 +81,20 @@ def integer(op: str, name: str, value: Any) -> int:
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{op}: expected an integer of at most 64 bits for {name}, got {number}")
     return number
+
+
+def number(op: str, name: str, value: Any) -> float:
+    """Any real number as a Python float; texts, truth values and arrays are none."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{op}: expected a number for {name}, got {value!r:.60}")
+    return float(value)
+
+
+def only(op: str, name: str, value: Any, *allowed: Any) -> None:
+    """Arguments that other frameworks have and that can only mean one thing here: those values, no others."""
+    if not any(type(value) is type(a) and value == a for a in allowed):
+        known = " or ".join(map(repr, allowed))
+        raise ValueError(f"{op}: {name} can only be {known} here, got {value!r:.60}")
 
 
 def flag(op: str, name: str, value: Any) -> int:
@@ -158,17 +212,39 @@ def check_in_place(op: str, **arrays: Any) -> None:
             )
 
 
+def label_hint(labels: np.ndarray) -> str:
+    """What makes labels of refused labels, to stand behind the message; "" where nothing is known.
+
+    >>> label_hint(np.eye(3)), label_hint(np.zeros((5, 1), int)), label_hint(np.array(["cat"]))[-20:]
+    ('; of one-hot rows labels.argmax(axis=1) are the labels', '; use labels.ravel()', 'return_inverse=True)')
+    """
+    kind, cast = labels.dtype.kind, ""
+    if kind in "US" or (kind == "O" and all(isinstance(v, str) for v in labels.flat)):
+        return "; use classes, labels = numpy.unique(labels, return_inverse=True)"
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return "; of one-hot rows labels.argmax(axis=1) are the labels" if kind in "biuf" else ""
+    if kind == "f" and not (np.isfinite(labels).all() and (labels == np.floor(labels)).all()):
+        return "; they are not whole numbers: is this a regression?"
+    if kind in "bf":
+        cast = ".astype(int)"
+    if labels.ndim == 2:
+        cast = ".ravel()" + cast
+    return f"; use labels{cast}" if cast else ""
+
+
 def check_labels(op: str, labels: Any, logits: Operand) -> Any:
     """Labels as int64, each checked to name one of the classes."""
     if is_symbolic(labels) or is_symbolic(logits):
         return labels
     a = np.asarray(labels)
     if a.dtype.kind not in "iu" and a.size:
-        raise TypeError(f"{op}: expected integer labels, got {a.dtype} (labels {shape_text(a.shape)})")
+        raise TypeError(
+            f"{op}: expected integer labels, got {a.dtype} (labels {shape_text(a.shape)}){label_hint(a)}"
+        )
     if len(logits.shape) != 2 or a.shape != logits.shape[:1]:
         raise ValueError(
             f"{op}: expected logits (N, classes) and N labels, got logits {shape_text(logits.shape)}, "
-            f"labels {shape_text(a.shape)}"
+            f"labels {shape_text(a.shape)}{label_hint(a)}"
         )
     outside = np.flatnonzero((a < 0) | (a >= logits.shape[1]))
     if outside.size:
