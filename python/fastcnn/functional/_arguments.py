@@ -1,7 +1,7 @@
 """What happens to the arguments of the functional ops before an op sees them: forms (3, (3, 3), "same")
 become integer lists, arrays are checked, and a call is run at once or, on symbolic values, recorded.
 
-Shapes are not checked here: each op does that itself, once.
+Each op checks shapes itself. What is said here beforehand are the mistakes that have a cure to name.
 """
 
 from __future__ import annotations
@@ -113,6 +113,24 @@ def pair(op: str, name: str, value: Ints) -> list[int]:
     return [integer(op, name, value)] * 2
 
 
+def padding(op: str, value: Padding) -> str | int | tuple[int, ...]:
+    """A padding in one of its forms, not yet for an image: "same", "valid", an integer, two or four of them."""
+    if isinstance(value, str):
+        if value in ("same", "valid"):
+            return value
+        near = f" (did you mean {value.lower()!r}?)" if value.lower() in ("same", "valid") else ""
+        raise ValueError(f"{op}: expected padding 'same' or 'valid' or integers, got {value!r}{near}")
+    if not isinstance(value, (Sequence, np.ndarray)):
+        return integer(op, "padding", value)
+    sides = tuple(integer(op, "padding", v) for v in value)
+    if len(sides) not in (2, 4):
+        raise ValueError(
+            f"{op}: expected padding of one, two (height, width) or four (top, left, bottom, right) "
+            f"integers, got {value!r}"
+        )
+    return sides
+
+
 def padding4(
     op: str,
     value: Padding,
@@ -126,33 +144,47 @@ def padding4(
     "same" is SAME_UPPER of ONNX and TensorFlow: ceil(size / stride) outputs for any stride, an odd total puts
     the extra row or column at the bottom or right.
     """
-    if isinstance(value, str):
-        if value not in ("same", "valid"):
-            raise ValueError(f"{op}: expected padding 'same' or 'valid' or integers, got {value!r}")
-        before, after = [0, 0], [0, 0]
-        if value == "same":
-            for k in range(2):
-                n, s = int(size[k]), max(stride[k], 1)
-                total = max((-(-n // s) - 1) * s + dilation[k] * (int(kernel[k]) - 1) + 1 - n, 0)
-                before[k], after[k] = total // 2, total - total // 2
-        return before + after
-    if isinstance(value, (Sequence, np.ndarray)):
-        sides = [integer(op, "padding", v) for v in value]
-        if len(sides) not in (2, 4):
-            raise ValueError(
-                f"{op}: expected padding of one, two (height, width) or four (top, left, bottom, right) "
-                f"integers, got {value!r}"
-            )
-        return sides if len(sides) == 4 else sides * 2
-    return [integer(op, "padding", value)] * 4
+    form = padding(op, value)
+    if isinstance(form, int):
+        return [form] * 4
+    if not isinstance(form, str):
+        return list(form) if len(form) == 4 else list(form) * 2
+    before, after = [0, 0], [0, 0]
+    if form == "same":
+        for k in range(2):
+            n, s = int(size[k]), max(stride[k], 1)
+            total = max((-(-n // s) - 1) * s + dilation[k] * (int(kernel[k]) - 1) + 1 - n, 0)
+            before[k], after[k] = total // 2, total - total // 2
+    return before + after
+
+
+def image_hint(shape: Sequence[int], channels: int | None = None) -> str:
+    """What makes images (N, C, H, W) of an array that is none, or has not so many channels; "" if unknown.
+
+    >>> image_hint((8, 28, 28, 1), 1)
+    '; images are (N, C, H, W): if this is (N, H, W, C), use x.transpose(0, 3, 1, 2)'
+    """
+    if len(shape) == 4 and shape[3] == channels:
+        return "; images are (N, C, H, W): if this is (N, H, W, C), use x.transpose(0, 3, 1, 2)"
+    if len(shape) == 2 and channels in (None, 1):
+        return "; of a single image (H, W) x[None, None] is a batch"
+    if len(shape) != 3:
+        return ""
+    if channels is None:
+        return "; x[None] adds the batch, x[:, None] the channel"
+    if shape[0] == channels:
+        return "; x[None] adds the batch"
+    if channels == 1:
+        return "; x[:, None] adds the channel"
+    return "; if this is (H, W, C), use x.transpose(2, 0, 1)[None]" if shape[2] == channels else ""
 
 
 def image_size(op: str, x: Operand, name: str = "input") -> Sequence[int]:
     """Height and width; asked before the op itself has checked the shape."""
     if len(x.shape) != 4:
         raise ValueError(
-            f"{op}: expected {name} of 4 dimensions (N, C, H, W), got {len(x.shape)} "
-            f"({name} {shape_text(x.shape)})"
+            f"{who(op, x)}: expected {name} of 4 dimensions (N, C, H, W), got {len(x.shape)} "
+            f"({name} {shape_text(x.shape)}){image_hint(x.shape)}"
         )
     return x.shape[2:]
 
@@ -185,6 +217,24 @@ def is_symbolic(x: object) -> bool:
     return tracing is not None and isinstance(x, tracing.Value)
 
 
+def who(op: str, *operands: Operand | None) -> str:
+    """As errors name a call: by its op or, while a network is traced, by its layer and path."""
+    traced = next((x for x in operands if is_symbolic(x)), None)
+    return op if traced is None else traced.trace.label(op)
+
+
+def in_place(op: str, x: Operand, y: Operand, inplace: bool) -> Operand:
+    """y; with ``inplace`` in the place of x, as PyTorch does it: whoever holds x has the result from now on."""
+    if not flag(op, "inplace", inplace):
+        return y
+    if is_symbolic(x):
+        x.id = y.id
+    else:
+        check_in_place(op, x=x)
+        x[...] = y
+    return x
+
+
 def check_arrays(op: str, **arrays: Any) -> None:
     """Every given one is a float32 array: nothing is converted behind the caller's back."""
     if any(map(is_symbolic, arrays.values())):
@@ -194,6 +244,8 @@ def check_arrays(op: str, **arrays: Any) -> None:
             continue
         if not isinstance(a, np.ndarray):
             raise TypeError(f"{op}: expected a float32 NumPy array for {name}, got {type(a).__name__}")
+        if type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray):
+            raise TypeError(f"{op}: {name} is masked, and a mask would be lost; use {name}.filled(value)")
         if a.dtype != np.float32:
             raise TypeError(
                 f"{op}: expected a float32 array for {name}, got {a.dtype} ({name} {shape_text(a.shape)}); "
@@ -236,6 +288,8 @@ def check_labels(op: str, labels: Any, logits: Operand) -> Any:
     """Labels as int64, each checked to name one of the classes."""
     if is_symbolic(labels) or is_symbolic(logits):
         return labels
+    if isinstance(labels, np.ma.MaskedArray):
+        raise TypeError(f"{op}: labels are masked, and a mask would be lost; use labels.filled(value)")
     a = np.asarray(labels)
     if a.dtype.kind not in "iu" and a.size:
         raise TypeError(
@@ -262,6 +316,10 @@ def record_or_run(
 ) -> Sequence[Any]:
     """The op's outputs: symbolic ones when an input is, else arrays."""
     attrs = dict(attrs)
+    if not isinstance(layout, str) or not isinstance(implementation, (str, type(None))):
+        raise TypeError(
+            f"{op}: expected names as layout and implementation, got {layout!r}, {implementation!r}"
+        )
     if implementation is not None:
         attrs["implementation"] = implementation
     if any(is_symbolic(x) for x in inputs):
