@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.functional._arguments import integer
+
 
 class Plan:
     """What a network became for one input shape: steps, their implementations, layouts and buffers.
@@ -63,6 +65,8 @@ class Plan:
         A training plan moves running statistics while it is profiled: profile a copy, or before training. Its
         updates run with a learning rate of zero.
         """
+        if integer("profile", "repeats", repeats) < 1:
+            raise ValueError(f"profile: expected at least 1 repeat, got {repeats}")
         rng = np.random.default_rng(0)
         inputs = {}
         for i, (name, shape, dtype, batched) in enumerate(self._inputs):

@@ -31,6 +31,18 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) if len(shape) else "scalar"
 
 
+def shown(value: Any) -> str:
+    """What came, as part of a line.
+
+    >>> shown("2"), shown(np.zeros((2, 3)))
+    ("'2'", 'ndarray 2x3')
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"{type(value).__name__} {shape_text(shape)}"
+    return " ".join(f"{value!r:.80}".split())
+
+
 def shape_of(who: str, value: Any) -> tuple[int, ...]:
     """An input shape from the forms in which people have one: numbers, an array (its shape), "1x28x28".
 
@@ -61,10 +73,8 @@ def shape_of(who: str, value: Any) -> tuple[int, ...]:
     except TypeError:
         shape = ()
     if not shape:
-        plain = isinstance(value, (str, int, float, tuple, list))
-        came = f"{value!r:.60}" if plain else type(value).__name__
         raise TypeError(
-            f"{who}: expected an input shape such as (1, 28, 28), or an array of that shape, got {came}"
+            f"{who}: expected an input shape such as (1, 28, 28), or an array of that shape, got {shown(value)}"
         )
     if min(shape) < 0:
         raise ValueError(f"{who}: expected sizes of at least 0, got {shape}")
@@ -77,7 +87,7 @@ def integer(op: str, name: str, value: Any) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: expected integers for {name}, got {value!r}")
+        raise TypeError(f"{op}: expected integers for {name}, got {shown(value)}")
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{op}: expected an integer of at most 64 bits for {name}, got {number}")
     return number
@@ -86,7 +96,7 @@ def integer(op: str, name: str, value: Any) -> int:
 def number(op: str, name: str, value: Any) -> float:
     """Any real number as a Python float; texts, truth values and arrays are none."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{op}: expected a number for {name}, got {value!r:.60}")
+        raise TypeError(f"{op}: expected a number for {name}, got {shown(value)}")
     return float(value)
 
 
@@ -94,13 +104,13 @@ def only(op: str, name: str, value: Any, *allowed: Any) -> None:
     """Arguments that other frameworks have and that can only mean one thing here: those values, no others."""
     if not any(type(value) is type(a) and value == a for a in allowed):
         known = " or ".join(map(repr, allowed))
-        raise ValueError(f"{op}: {name} can only be {known} here, got {value!r:.60}")
+        raise ValueError(f"{op}: {name} can only be {known} here, got {shown(value)}")
 
 
 def flag(op: str, name: str, value: Any) -> int:
     """Booleans only: an integer is an argument that slipped (PyTorch's max_pool2d has one more)."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: expected True or False for {name}, got {value!r}")
+        raise TypeError(f"{op}: expected True or False for {name}, got {shown(value)}")
     return int(value)
 
 
@@ -108,7 +118,7 @@ def pair(op: str, name: str, value: Ints) -> list[int]:
     """One integer stands for height and width alike."""
     if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
         if len(value) != 2:
-            raise ValueError(f"{op}: expected one or two integers for {name}, got {value!r}")
+            raise ValueError(f"{op}: expected one or two integers for {name}, got {shown(value)}")
         return [integer(op, name, v) for v in value]
     return [integer(op, name, value)] * 2
 
@@ -119,14 +129,14 @@ def padding(op: str, value: Padding) -> str | int | tuple[int, ...]:
         if value in ("same", "valid"):
             return value
         near = f" (did you mean {value.lower()!r}?)" if value.lower() in ("same", "valid") else ""
-        raise ValueError(f"{op}: expected padding 'same' or 'valid' or integers, got {value!r}{near}")
+        raise ValueError(f"{op}: expected padding 'same' or 'valid' or integers, got {shown(value)}{near}")
     if not isinstance(value, (Sequence, np.ndarray)):
         return integer(op, "padding", value)
     sides = tuple(integer(op, "padding", v) for v in value)
     if len(sides) not in (2, 4):
         raise ValueError(
             f"{op}: expected padding of one, two (height, width) or four (top, left, bottom, right) "
-            f"integers, got {value!r}"
+            f"integers, got {shown(value)}"
         )
     return sides
 
@@ -193,7 +203,7 @@ def input_size(op: str, dy: Operand, input_shape: Sequence[int]) -> list[int]:
     """Height and width of input_shape, which must agree with dy, checked here, in batch and channels."""
     check_arrays(op, dy=dy)
     image_size(op, dy, "output gradient")
-    shape = [integer(op, "input_shape", n) for n in input_shape]
+    shape = list(shape_of(op, input_shape))
     if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
         raise ValueError(
             f"{op}: expected an input shape ({dy.shape[0]}, {dy.shape[1]}, H, W) as of the output gradient "
@@ -235,8 +245,16 @@ def in_place(op: str, x: Operand, y: Operand, inplace: bool) -> Operand:
     return x
 
 
+def _may_be_absent(op: str, name: str) -> bool:
+    statistics = op.startswith("batch_norm") and name not in ("x", "dy")
+    return statistics or name in ("bias", "momentum_buffer")
+
+
 def check_arrays(op: str, **arrays: Any) -> None:
     """Every given one is a float32 array: nothing is converted behind the caller's back."""
+    for name, a in arrays.items():
+        if a is None and not _may_be_absent(op, name):
+            raise TypeError(f"{op}: expected a float32 NumPy array for {name}, got None")
     if any(map(is_symbolic, arrays.values())):
         return  # parameters beside a symbolic value belong to the tracer
     for name, a in arrays.items():
@@ -318,7 +336,7 @@ def record_or_run(
     attrs = dict(attrs)
     if not isinstance(layout, str) or not isinstance(implementation, (str, type(None))):
         raise TypeError(
-            f"{op}: expected names as layout and implementation, got {layout!r}, {implementation!r}"
+            f"{op}: expected names as layout and implementation, got {shown(layout)}, {shown(implementation)}"
         )
     if implementation is not None:
         attrs["implementation"] = implementation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def flatten_backward(
     """
     op = "flatten_backward"
     args.check_arrays(op, dy=dy)
-    shape = [args.integer(op, "input_shape", n) for n in input_shape]
+    shape = list(args.shape_of(op, input_shape))
     if len(dy.shape) != 2 or len(shape) != 4 or shape[0] != dy.shape[0]:
         raise ValueError(
             f"{op}: expected an output gradient (N, C*H*W) and an input shape (N, C, H, W), "
@@ -114,8 +114,8 @@ def concat(
     >>> concat([np.zeros((1, 2, 3, 3), np.float32), np.zeros((1, 5, 3, 3), np.float32)]).shape
     (1, 7, 3, 3)
     """
-    if isinstance(xs, np.ndarray) or args.is_symbolic(xs):
-        raise TypeError("concat: expected a list of arrays, got one; write concat([a, b])")
+    if isinstance(xs, np.ndarray) or not isinstance(xs, Iterable):
+        raise TypeError(f"concat: expected a list of arrays, got {type(xs).__name__}; write concat([a, b])")
     inputs = {f"xs[{i}]": x for i, x in enumerate(xs)}
     args.only(args.who("concat", *inputs.values()), "dim", dim, 1)
     if not inputs:

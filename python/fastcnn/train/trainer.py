@@ -13,6 +13,7 @@ import numpy as np
 
 from fastcnn import functional
 from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
+from fastcnn.functional._arguments import shape_of
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
 from fastcnn.optim import SGD
@@ -86,7 +87,7 @@ class Trainer:
 
         The model is in training mode afterwards, and `profile()` updates it with random data: profile a copy.
         """
-        return self._engine.training_plan(tuple(input_shape))
+        return self._engine.training_plan(shape_of("plan", input_shape))
 
     def _step(self, x: np.ndarray, y: np.ndarray, place: str) -> tuple[float, int]:
         if len(y) == 0:
