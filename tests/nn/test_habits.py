@@ -557,3 +557,33 @@ def test_switches_with_unknown_values_are_said(setting, message) -> None:
     )
     said = (done.stdout + done.stderr).splitlines()
     assert len(said) == (1 if message else 0) and message in "".join(said)
+
+
+def test_slices_of_a_sequential_count_anew() -> None:
+    net = nn.Sequential(nn.ReLU(), nn.Tanh(), nn.Sigmoid())
+    assert [k for k, _ in net[1:].named_children()] == ["0", "1"] and net[1:][0] is net[1]
+
+
+def test_files_of_layers_hold_no_habits() -> None:
+    """A reader of before knows every name that is written."""
+    known = {
+        "Conv2d": "in_channels out_channels kernel_size stride padding dilation groups bias init",
+        "Linear": "in_features out_features bias init",
+        "BatchNorm2d": "num_features eps momentum affine",
+        "MaxPool2d": "kernel_size stride padding ceil_mode",
+        "AvgPool2d": "kernel_size stride padding ceil_mode count_include_pad",
+        "AdaptiveAvgPool2d": "output_size",
+        "LeakyReLU": "negative_slope",
+    }
+    made = [nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm2d(1), nn.MaxPool2d(1), nn.AvgPool2d(1)]
+    made += [
+        nn.AdaptiveAvgPool2d(1),
+        nn.LeakyReLU(),
+        nn.ReLU(),
+        nn.SiLU(),
+        nn.Tanh(),
+        nn.Sigmoid(),
+        nn.Flatten(),
+    ]
+    for layer in made:
+        assert list(layer.config()) == known.get(type(layer).__name__, "").split()
