@@ -292,6 +292,8 @@ def test_tensor_is_aligned_and_checked() -> None:
         ".nn.parameter",
         ".optim",
         "._info",
+        "._torch_names",
+        ".functional._arguments",
     ],
 )
 def test_examples_in_docstrings(name: str) -> None:
