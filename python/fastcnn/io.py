@@ -17,6 +17,7 @@ import numpy as np
 
 from fastcnn._files import write_whole
 from fastcnn.data.arrays import Preprocessing
+from fastcnn.functional._arguments import shape_of
 from fastcnn.models.tree import build, describe
 from fastcnn.nn import Module
 
@@ -85,7 +86,7 @@ def save(
     """
     from fastcnn import __version__
 
-    shape = model.last_input_shape if input_shape is None else input_shape
+    shape = model.last_input_shape if input_shape is None else shape_of("save", input_shape)
     entry = {
         "format": _FORMAT,
         "version": __version__,

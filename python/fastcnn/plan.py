@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.functional._arguments import integer
+
 
 class Plan:
     """What a network became for one input shape: steps, their implementations, layouts and buffers.
@@ -64,8 +66,8 @@ class Plan:
         What a plan writes besides its results (weights, momentum, running statistics) is put back afterwards, so not
         while another thread trains.
         """
-        if repeats < 1:
-            raise ValueError(f"profile: expected at least one repeat, got {repeats}")
+        if integer("profile", "repeats", repeats) < 1:
+            raise ValueError(f"profile: expected at least 1 repeat, got {repeats}")
         before = [(held, held.numpy().copy()) for held in self._held]
         try:
             return self._profile(repeats)

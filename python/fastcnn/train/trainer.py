@@ -14,6 +14,7 @@ import numpy as np
 
 from fastcnn import functional
 from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
+from fastcnn.functional._arguments import shape_of
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
 from fastcnn.optim import SGD
@@ -162,7 +163,7 @@ class Trainer:
         """The plan of a whole training step for inputs (N, C, H, W): `describe()` and `profile()` show it."""
         self._ready("Trainer.plan")
         with self._training_mode():
-            return self._engine.training_plan(doors.shape_of_batch(input_shape))
+            return self._engine.training_plan(shape_of("Trainer.plan", input_shape))
 
     def _training_mode(self) -> contextlib.AbstractContextManager[None]:
         """For one step: a model in training mode may have parts that are not, and those stay so."""
