@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ def missing(module: str, name: str, names: Mapping[str, Iterable[str]]) -> Attri
 
     names : by what they are ("layers")
     """
-    if name.startswith("_"):  # Python itself asks
+    if name.startswith("_") or importlib.util.find_spec(f"{module}.{name}"):  # Python itself asks
         return AttributeError(f"module {module!r} has no attribute {name!r}")
     import difflib
 

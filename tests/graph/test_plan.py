@@ -454,5 +454,5 @@ def test_profiling_changes_nothing(momentum: float) -> None:
     assert weights_hash(model) == before == weights_hash(other)
     assert runs[0].train_step(x, y) == runs[1].train_step(x, y)
     assert weights_hash(model) == weights_hash(other)
-    with pytest.raises(ValueError, match="at least one repeat, got 0"):
+    with pytest.raises(ValueError, match="at least 1 repeat, got 0"):
         model.plan(x.shape).profile(0)

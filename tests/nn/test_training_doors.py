@@ -210,14 +210,12 @@ def test_numbers_of_epochs_and_images_are_whole():
 
 def test_plan_wants_a_shape():
     t = trainer()
-    with pytest.raises(TypeError, match=r"shape of a batch \(N, C, H, W\), got an array: pass x.shape"):
-        t.plan(np.zeros((4, 1, 6, 6), np.float32))
-    for wrong in (4, "4x1x6x6", (4, 1, 6.0, 6)):
+    for wrong in (None, "4xCx6x6", (4, 1, 6.0, 6)):
         with pytest.raises(TypeError, match=r"Trainer.plan: "):
             t.plan(wrong)
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        t.plan((0, 1, 6, 6))
-    assert t.plan([4, 1, 6, 6]) is t.plan((4, 1, 6, 6))
+    with pytest.raises(ValueError, match="Trainer.plan"):
+        t.plan((4, 1, -6, 6))
+    assert t.plan([4, 1, 6, 6]) is t.plan(np.zeros((4, 1, 6, 6), np.float32)) is t.plan((4, 1, 6, 6))
 
 
 def test_steps_train_in_training_mode_and_leave_the_model_in_its_own():

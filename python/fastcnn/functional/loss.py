@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastcnn._results import Loss
+from fastcnn._results import Loss, pass_of
 from fastcnn.functional._arguments import Operand, check_arrays, check_labels, is_symbolic, record_or_run
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
@@ -29,7 +29,8 @@ def cross_entropy(
 
     Returns
     -------
-    Loss (a float with a ``backward()``; while tracing: a value of shape (1,)). The mean over an empty batch is NaN.
+    numpy.float32; of the result of a module in training mode a number with ``backward()``; while tracing a value of
+    shape (1,). The mean over an empty batch is NaN.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def cross_entropy(
     loss, gradient, _ = _run("cross_entropy", logits, labels, reduction, layout, implementation)
     if is_symbolic(loss):
         return loss
-    return Loss.of(loss[0], logits, gradient)
+    return loss[0] if pass_of(logits) is None else Loss.of(loss[0], logits, gradient)
 
 
 def cross_entropy_backward(
