@@ -115,6 +115,7 @@ def evaluate(file: ModelFile, data: Data, data_dir: DataDir = None, threads: Thr
     _use_threads(threads)
     saved, shape = _opened(file)
     dataset = sources.open_held_out(data, data_dir, shape, saved.preprocessing, saved.classes)
+    show.line(f"{data}: {dataset.describe()}")
     if dataset.input_shape != shape:
         raise ValueError(
             f"{data}: images are {shape_text(dataset.input_shape)}, the network reads {shape_text(shape)}"
@@ -140,20 +141,15 @@ def predict(
     threads: Threads = None,
 ) -> int:
     """Say what is on each image: class, probability, and a bar per class."""
-    from fastcnn import functional
-    from fastcnn.data import Preprocessing, read_image
-
     _use_threads(threads)
-    saved, shape = _opened(file)
-    preprocessing = saved.preprocessing or Preprocessing(mode="L" if shape[0] == 1 else "RGB")
+    saved, _ = _opened(file)
     status = 0
     for path in images:
         try:
-            pixels = read_image(path, preprocessing, shape[1:])[None]
+            proba = saved.predict_proba(path)[0]
         except (ValueError, OSError) as e:
             status = fail(*explained(e))
             continue
-        proba = functional.softmax(saved.model(preprocessing.apply(pixels)))[0]
         classes = saved.classes or tuple(map(str, range(len(proba))))
         show.prediction(str(path), classes, proba)
     return status

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn import functional
-from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
+from fastcnn.data.arrays import Dataset
+from fastcnn.data.inputs import as_dataset, for_model, probabilities, remember
+from fastcnn.data.loader import batches
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
 from fastcnn.optim import SGD
@@ -55,9 +57,17 @@ class Trainer:
         _check_belong(model, optimizer)
         self.model = model
         self.optimizer = optimizer
-        self.preprocessing: Preprocessing | None = None  # of the data that fit() saw
         self._engine = TrainingStep(model, optimizer, CrossEntropyLoss() if loss is None else loss)
         self._steps = self._epochs = 0  # over all calls of fit()
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The model's: what `fit` learned of pixels."""
+        return self.model.preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value: Preprocessing | None) -> None:
+        self.model.preprocessing = value
 
     def train_step(self, x: np.ndarray, y: np.ndarray) -> float:
         """One update from one batch.
@@ -149,11 +159,11 @@ class Trainer:
         """
         if epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {epochs}")
-        data = as_dataset(train)
-        held_out = None if validation_data is None else as_dataset(validation_data)
+        data = as_dataset(train, self.model.preprocessing)
         if len(data) == 0:
             raise ValueError("there are no images to train on")
-        self.preprocessing = data.preprocessing
+        remember(self.model, data)
+        held_out = None if validation_data is None else self._dataset(validation_data)
         history, callbacks, base_lr = History(), list(callbacks), self.optimizer.lr
         steps_done = itertools.count()
 
@@ -226,31 +236,20 @@ class Trainer:
 
         Parameters
         ----------
-        images : Dataset or numpy.ndarray
-            (N, C, H, W) or (N, H, W): uint8 pixels are normalised as the training data was, float32 is taken
-            as network input.
+        images : data set, array, path, Pillow image, or list of these
+            See `fastcnn.data.inputs.probabilities`: uint8 pixels are normalised as the training data was, float32
+            is taken as network input, files and pictures of another size are brought to the network's input.
         batch_size : int
         """
-        dataset = self._dataset(images)
-        with self.model.in_mode(False):
-            scores = [self.model(x) for x, _ in batches(dataset, batch_size)]
-        if not scores:
-            raise ValueError("there are no images to predict")
-        return functional.softmax(np.concatenate(scores))
+        return probabilities(self.model, images, batch_size)
 
     def predict(self, images: Any, batch_size: int = _EVALUATION_BATCH) -> np.ndarray:
         """The most probable class of each image (N,), int64; see `predict_proba`."""
         return self.predict_proba(images, batch_size).argmax(axis=1)
 
-    def _dataset(self, data: Any) -> Dataset:
-        """Data sets as they are; arrays with what `fit` learned about pixels."""
-        if isinstance(data, np.ndarray):
-            data = (data, np.zeros(len(data), np.int64))
-        if not isinstance(data, (tuple, list)):
-            return as_dataset(data)
-        images = np.asarray(data[0])
-        known = self.preprocessing if images.dtype == np.uint8 else None
-        return ArrayDataset(images, data[1], preprocessing=known)
+    def _dataset(self, data: Any, labels: Any = None) -> Dataset:
+        """What is given to evaluate on, as the model reads it."""
+        return for_model(self.model, data, labels)
 
 
 def _check_belong(model: Any, optimizer: Any) -> None:
