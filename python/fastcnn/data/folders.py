@@ -135,13 +135,15 @@ class ImageFolder(StoredImages):
     def _look_at_all(self) -> None:
         bad = [name for name in self._names if not looks_readable(self._files.begin(name))]
         if bad:
-            self._read(bad[0], f" (as {len(bad) - 1} more)" if len(bad) > 1 else "")
+            self._read(bad[0], f", and {len(bad) - 1:,} more" if len(bad) > 1 else "")
 
     def _read(self, name: str, more: str = "") -> np.ndarray:
         try:
             return decode(self._files.read(name), f"{self._root}/{name}", self.preprocessing, self._size)
         except ValueError as e:
-            raise ValueError(f"{e}{more}; on_error='skip' leaves such files out") from None
+            raise ValueError(
+                f"{e}{more}; on_error='skip' (--skip-unreadable) leaves such files out"
+            ) from None
 
     def _start(self) -> None:
         """An empty memory for decoded pixels, as large as the first image asks for; full when errors are skipped."""

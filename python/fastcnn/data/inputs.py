@@ -207,12 +207,13 @@ def _of_pictures(
 
 def _alike(items: list[Any]) -> Any:
     """A list of float arrays of one shape as one array; what else is in a list are pictures."""
+    items = [np.asarray(i) if hasattr(i, "__array__") and not is_picture(i) else i for i in items]
     if items and all(isinstance(i, np.ndarray) and i.dtype != np.uint8 for i in items):
         with contextlib.suppress(ValueError):
             return np.stack(items)
-    bad = next((i for i in items if not is_picture(i) and not isinstance(i, np.ndarray)), None)
-    if bad is not None:
-        raise TypeError(f"predict: expected a list of paths, pictures or arrays, got one with {bad!r:.60}")
+    for i in items:
+        if not is_picture(i) and not isinstance(i, np.ndarray):
+            raise TypeError(f"predict: expected a list of paths, pictures or arrays, got one with {i!r:.60}")
     return items
 
 

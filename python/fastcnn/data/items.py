@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.images import is_grey
-from fastcnn.data.pictures import one_picture
+from fastcnn.data.pictures import is_picture, one_picture
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.stored import Preprocessed
 from fastcnn.functional._arguments import label_hint
@@ -26,7 +26,8 @@ class ItemDataset(Preprocessed):
         self._items = items
         self._size: tuple[int, int] | None = None
         first = self._item(0)[0] if len(items) else np.zeros((1, 1), np.uint8)
-        self.preprocessing = Preprocessing(mode="L" if is_grey(getattr(first, "mode", "RGB")) else "RGB")
+        mode = getattr(first, "mode", "RGB") if is_picture(first) else "RGB"
+        self.preprocessing = Preprocessing(mode="L" if is_grey(mode) else "RGB")
         array = self._image(0, first)
         self._dtype = array.dtype.name
         if self._dtype == "float32":
