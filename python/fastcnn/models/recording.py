@@ -26,6 +26,7 @@ _OPS = frozenset(f["name"] for f in _core.functions()) | {
     "pad_channels", "running_statistics", "scale", "slice_channels", "softmax", "subsample",
     "unflatten",
 }  # fmt: skip
+_PER_IMAGE = {("running_statistics", "count")}  # attributes that grow with the batch
 _MAX_CONSTANT = 4096  # numbers in one constant array: they are written as text
 _MAX_STEPS = 100_000
 _MAX_VALUE = 1 << 31  # elements of one value, per image
@@ -72,7 +73,7 @@ class Recorded(Module):
             if "layer" in step:
                 values.append(layers[step["layer"]](*operands))
             elif step["op"] in _OPS:
-                values += record(step["op"], operands, step["attrs"])
+                values += record(step["op"], operands, _scaled(step["op"], step["attrs"], x.shape[0]))
             else:
                 raise ValueError(f"no op named {step['op']!r:.50} for a recording")
         return values[recording["result"]]
@@ -92,6 +93,15 @@ class Recorded(Module):
             for v in (v for node in trace.graph.nodes() for v in node["outputs"]):
                 if math.prod(trace.graph.shape(v)) > 2 * _MAX_VALUE:
                     raise ValueError(f"a value of shape {shape_text(trace.graph.shape(v))} is too large")
+
+
+def _scaled(op: str, attrs: Mapping[str, Any], batch: int) -> dict[str, Any]:
+    """The attributes of a step for so many images, of those for one."""
+    return {k: v * batch if (op, k) in _PER_IMAGE else v for k, v in attrs.items()}
+
+
+def _per_image(op: str, attrs: Mapping[str, Any], batch: int) -> dict[str, Any]:
+    return {k: v // batch if (op, k) in _PER_IMAGE and not v % batch else v for k, v in attrs.items()}
 
 
 def _value_of(operand: Any, values: list[Value], held: Mapping[str, Any]) -> Any:
@@ -149,11 +159,12 @@ def _steps(
     names = {id(held): name for name, held in reversed(list(model.state_entries()))}
     number = {x.id: 0}
     steps: list[dict[str, Any]] = []
+    own = [_per_image(node["op"], node["attrs"], batch) for node in nodes]
     i = 0
     while i < len(nodes):
         call, node = calls.get(i), nodes[i]
         ids, outputs = (call.inputs, [call.output]) if call else (node["inputs"], node["outputs"])
-        step: dict[str, Any] = {"layer": call.path} if call else {"op": node["op"], "attrs": node["attrs"]}
+        step: dict[str, Any] = {"layer": call.path} if call else {"op": node["op"], "attrs": own[i]}
         if not call and node["op"] not in _OPS:
             raise ValueError(f"{type(model).__name__}.forward uses {node['op']}, which cannot be saved")
         steps.append({**step, "in": [_operand(v, number, trace, names) for v in ids]})
