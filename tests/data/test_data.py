@@ -169,6 +169,9 @@ def test_absent_files_say_what_to_put_where(tmp_path, monkeypatch):
         "https://",
     ):
         assert part in str(error.value)
+    text = str(error.value)
+    assert text.count("https://") == 2 and len(text) < 450 + len(str(tmp_path)), text
+    assert not (tmp_path / "new").exists()  # a mistyped folder is not made
     with pytest.raises(FileNotFoundError, match="switched off"):
         data.mnist(tmp_path, download=False)
 

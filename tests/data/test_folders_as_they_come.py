@@ -221,5 +221,5 @@ def test_glyphs_stay_where_they_are_in_training_on_folders(tmp_path):
             files[f"{c}/{i}.png"] = out.getvalue()
     train, _ = sources.open_parts(str(laid_out(tmp_path, files)), None, (1, 20, 20))
     assert train.preprocessing.glyph == 0 and train.images[0, 0, :7, :4].max() > 200
-    centred = train.fitted(Preprocessing(glyph=0.7))
+    centred = train.assumed().fitted(Preprocessing(glyph=0.7))
     assert centred.images[0, 0, :3].max() == 0 and centred.images[0, 0, 9:11, 9:11].min() > 200

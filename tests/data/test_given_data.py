@@ -276,3 +276,15 @@ def test_labels_of_a_part_of_the_classes_keep_the_models_names(tmp_path):
         warnings.simplefilter("error")
         t.fit(ArrayDataset(x, y, classes=[f"c{i}" for i in range(10)]), 1)
     assert t.model.classes == tuple(f"c{i}" for i in range(10))
+    t.fit((x, y), 1)  # a pair names no classes: those that are known stay
+    assert t.model.classes == tuple(f"c{i}" for i in range(10))
+
+
+def test_data_of_another_shape_leaves_what_the_model_knew():
+    x, y = quarters()
+    t = trainer()
+    t.fit((x, y), 1)
+    known = t.model.preprocessing, t.model.classes, t.model.last_input_shape
+    with pytest.raises(ValueError, match="expected 64 input features"):
+        t.fit(ArrayDataset(x[:, :4], y, list("abcd"), Preprocessing(mean=(0.5,))), 1)
+    assert known == (t.model.preprocessing, t.model.classes, t.model.last_input_shape)

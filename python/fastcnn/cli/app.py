@@ -118,7 +118,10 @@ def evaluate(
     threads: Threads = None,
     skip_unreadable: Skip = False,
 ) -> None:
-    """Measure a trained network on the held-out images of a data set."""
+    """Measure a trained network on the held-out images of a data set.
+
+    Of a folder that is its test (or val) part; without parts it is measured on all images.
+    """
     from fastcnn import functional
     from fastcnn.data import batches, sources
 

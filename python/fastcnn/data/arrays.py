@@ -79,6 +79,7 @@ class ArrayDataset(StoredImages):
         largest = int(self.labels.max(initial=-1))
         if isinstance(classes, str):
             raise TypeError(f"classes must be a sequence of names, got the text {classes!r:.60}")
+        self._named = classes is not None
         self.classes = tuple(map(str, range(largest + 1) if classes is None else classes))
         if largest >= len(self.classes):
             raise ValueError(f"label {largest} has no class: there are {len(self.classes)} classes")

@@ -86,16 +86,24 @@ def for_model(model: Module, data: Any, labels: Any = None) -> Dataset:
 
 
 def remember(model: Module, data: Any) -> None:
-    """The model takes over what a data set that it is trained on says of its input and its classes."""
+    """The model takes over what a data set that it is trained on says of its input and its classes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When the model does not read such inputs; it is then unchanged.
+    """
     shape = getattr(data, "input_shape", None)
     if shape is not None:
+        count = outputs(model, shape)
         model.__dict__["last_input_shape"] = tuple(shape)
+        known = model.classes if model.classes and len(model.classes) == count else None
+        given = tuple(map(str, getattr(data, "classes", None) or ()))
+        if known is None or getattr(data, "_named", True):
+            model.classes = given if given and len(given) == count else known
     own = getattr(data, "preprocessing", None)
     if own is not None and not (own.dtype == "float32" and own.changes_nothing and model.preprocessing):
         model.preprocessing = own
-    classes = getattr(data, "classes", None)
-    if classes and shape is not None:
-        model.classes = tuple(map(str, classes)) if outputs(model, shape) == len(classes) else None
 
 
 def outputs(model: Module, shape: Sequence[int]) -> int | None:

@@ -21,6 +21,7 @@ class Preprocessed:
 
     preprocessing: Preprocessing
     _assumed: Preprocessing | None = None  # taken by default: nobody asked for it
+    _named = True  # whether the classes' names were given
 
     @property
     def dtype(self) -> str:
@@ -148,7 +149,7 @@ class StoredImages(Preprocessed):
         --------
         >>> from fastcnn.data import digits
         >>> [len(part) for part in digits().split(0.2)]
-        [1158, 284]
+        [1157, 285]
         """
         if isinstance(held_out, (int, float)) and not isinstance(held_out, bool):
             if not 0 < held_out < 1:
