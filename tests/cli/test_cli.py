@@ -226,7 +226,15 @@ def test_ctrl_c_leaves_a_usable_model(tmp_path):
         "--out",
         str(out),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background job ignores it
+    )
     assert "images to train on" in process.stdout.readline()
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)

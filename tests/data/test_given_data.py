@@ -201,6 +201,9 @@ def test_a_failed_fit_leaves_what_the_model_knew():
     for bad in ((x, y[:-1]), (x / 3, y), None, (x[:0], y[:0])):
         with pytest.raises((ValueError, TypeError)):
             t.fit(bad, 1)
+    for bad in ((x, y[:-1]), (x / 3, y), "photos"):
+        with pytest.raises((ValueError, TypeError)):
+            t.fit(ArrayDataset(x, y, preprocessing=Preprocessing(mean=(0.3,))), 1, 8, bad)
     assert t.model.preprocessing is known and t.model.last_input_shape == (1, 8, 8)
 
 

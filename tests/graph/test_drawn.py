@@ -77,7 +77,7 @@ class Drawn:
             return t.max_pool(x, **window) if rng.random() < 0.4 else t.avg_pool(x, **window)
         if kind == "pad":
             return t.pad(x, int(rng.integers(0, 3)), int(rng.integers(0, 3)))
-        return t.function(str(rng.choice(["relu", "tanh", "sigmoid", "leaky_relu", "silu"])), x)
+        return t.function(str(rng.choice(["relu", "tanh", "sigmoid", "leaky_relu", "offset", "silu"])), x)
 
 
 def sound(seed: int, size: int) -> Drawn | None:

@@ -93,13 +93,14 @@ def test_both_layouts_agree(name: str, n: int, isa: str) -> None:
     results = {}
     for layout in ("nhwc", "interleaved"):
         model.load_state_dict(state)
+        model.zero_grad()
         run = ForwardBackward(model, [x.shape], layout)
         layouts = {
             s["layout"] for s in run.plan.steps if s["op"].startswith("conv2d") and "weights" not in s["op"]
         }
         assert layouts == {layout}
         y, ticket = run.forward([x])
-        dx = run.backward(ticket, dy, False)
+        dx = run.backward(ticket, dy)[0]
         results[layout] = (
             y,
             dx,
@@ -198,6 +199,7 @@ def test_whole_steps_equal_explicit_steps(name: str) -> None:
         again = criterion(explicit(x), labels)
         explicit.backward(criterion.backward())
         b.step()
+        b.zero_grad()
         assert loss == pytest.approx(again, abs=1e-5)
     for (key, p), q in zip(whole.state_dict().items(), explicit.state_dict().values(), strict=True):
         close(p, q, 1e-4 if "num_batches" not in key else 0)
@@ -327,6 +329,7 @@ def test_inputs_may_change_between_forward_and_backward() -> None:
     model.backward(dy)
     want = model[0].weight.grad.copy()
     y = model(x)
+    model.zero_grad()
     x[...] = 0
     y[...] = 0
     model.backward(dy)

@@ -56,6 +56,7 @@ def test_norms_that_share_statistics_train_as_layer_by_layer(moves: str, layout:
         assert abs(criterion(by_hand(x), y) - loss) < 1e-5
         by_hand.backward(criterion.backward())
         optimizer.step()
+        optimizer.zero_grad()
     for name, value in by_hand.state_dict().items():
         np.testing.assert_allclose(planned.state_dict()[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
@@ -68,9 +69,10 @@ def test_activations_are_those_of_forward_whatever_became_of_the_norm(changed: s
     net, gradients = Joined(""), []
     both, held = ForwardBackward(net, [x.shape], layout), getattr(net.n, changed)
     for change in (0, 10):
+        net.zero_grad()
         y, run = both.forward([x])
         held.data[...] += change
-        both.backward(run, np.ones_like(y), False)
+        both.backward(run, np.ones_like(y))
         gradients.append([net.fc.weight.grad.copy(), net.c1.weight.grad.copy(), net.c1.bias.grad.copy()])
         held.data[...] -= change
     for a, b in zip(*gradients, strict=True):

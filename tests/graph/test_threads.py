@@ -126,6 +126,7 @@ class Work:
                 return False
             model.backward(criterion.backward())
             optimizer.step()
+            optimizer.zero_grad()
         return True
 
     def run_ops_on_arrays(self, rng: np.random.Generator) -> bool:

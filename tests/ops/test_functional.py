@@ -150,13 +150,13 @@ def test_batch_norm(case, training, affine):
     )
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "leaky_relu", "silu"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "leaky_relu", "offset", "silu"])
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (0, 3, 4, 4), (18, 7), (1, 1)], ids=str)
 def test_activation(name, shape):
     check_op(name, shape)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "leaky_relu", "silu"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "leaky_relu", "offset", "silu"])
 @pytest.mark.parametrize("shape", [(5,), (3, 4, 5), (2, 2, 2, 3, 3), (0,)], ids=str)
 def test_activation_of_any_rank(name, shape):
     check_op(name, shape, layouts=("nchw",))
@@ -189,6 +189,10 @@ def test_shape_ops(case):
     check_op("slice_channels", case, begin=c // 3, end=c)
     check_op("subsample", case, stride=2)
     check_op("subsample", case, stride=(1, 3))
+    if min(h, w) > 1:
+        check_op("subsample", case, stride=1, begin=1)
+        check_op("subsample", case, stride=2, begin=(0, 1), end=(h - 1, w))
+        check_op("subsample", case, stride=(1, 2), begin=0, end=1)
 
 
 def test_shape_ops_on_an_empty_batch():

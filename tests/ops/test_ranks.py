@@ -379,6 +379,23 @@ def test_subsampling(size: list[int], stride: list[int], n: int, rng: np.random.
         check("subsample_backward", [x[picked].copy()], {"stride": stride, "input_size": size}, [dx])
 
 
+@pytest.mark.parametrize(
+    "size, begin, end, stride",
+    [([7], [2], [7], [1]), ([7], [1], [6], [3]), ([5, 4, 7], [1, 0, 3], [4, 4, 7], [2, 3, 1])],
+)
+def test_cutting_out(
+    size: list[int], begin: list[int], end: list[int], stride: list[int], rng: np.random.Generator
+) -> None:
+    picked = (slice(None), slice(None), *map(slice, begin, end, stride))
+    attrs = {"stride": stride, "begin": begin, "end": end}
+    for n, c in ((1, 5), (18, 3), (33, 16)):
+        x = integers(rng, (n, c, *size))
+        check("subsample", [x], attrs, [x[picked]])
+        dx = np.zeros_like(x)
+        dx[picked] = x[picked]
+        check("subsample_backward", [x[picked].copy()], {**attrs, "input_size": size}, [dx])
+
+
 @pytest.mark.parametrize("n", BATCHES)
 @pytest.mark.parametrize("kind", SIZES)
 def test_values_cross_between_layouts_in_a_plan(kind: str, n: int, rng: np.random.Generator) -> None:
@@ -407,6 +424,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = { 
     "tanh": lambda x: (np.tanh(x), 1 - np.tanh(x) ** 2),
     "sigmoid": lambda x: (1 / (1 + np.exp(-x)), np.exp(-x) / (1 + np.exp(-x)) ** 2),
     "leaky_relu": lambda x: (np.where(x > 0, x, 0.01 * x), np.where(x > 0, 1, 0.01)),
+    "offset": lambda x: (x, 1 + 0 * x),
     "silu": lambda x: (x / (1 + np.exp(-x)), (1 + np.exp(-x) * (1 + x)) / (1 + np.exp(-x)) ** 2),
 }
 
@@ -450,7 +468,7 @@ def test_running_statistics(c: int, count: int, momentum: float, rng: np.random.
 
 # One row is no image: 3x3 kernels do not occur.
 NEVER = {(f"conv1d{way}", "winograd4x4") for way in ("", "_backward_data", "_backward_weights")}
-OTHERS = {"convert", "function_backward", "running_statistics", "leaky_relu", "silu"}
+OTHERS = {"convert", "function_backward", "running_statistics", "leaky_relu", "offset", "silu"}
 
 
 def test_every_implementation_was_taken(request: pytest.FixtureRequest) -> None:

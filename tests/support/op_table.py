@@ -264,6 +264,13 @@ OPS: dict[str, Spec] = {
         torch=lambda T, a, o: T.leaky_relu(a[0], **o),
         exact=False,
     ),
+    "offset": Spec(
+        forward=lambda m, a, o: (m.offset(a[0], 0.75),),
+        backward=lambda m, dy, a, y, o: (m.offset_backward(dy, y, 0.75),),
+        bounds=_units(1, 0),
+        torch=lambda T, a, o: a[0] + 0.75,
+        exact=False,
+    ),
     "silu": Spec(**_of("silu", True), bounds=_units(8, 16), torch=lambda T, a, o: T.silu(a[0]), exact=False),
     "softmax": Spec(
         **_of("softmax"),
@@ -304,9 +311,18 @@ OPS: dict[str, Spec] = {
     ),
     "subsample": Spec(
         forward=lambda m, a, o: (m.subsample(a[0], **o),),
-        backward=lambda m, dy, a, y, o: (m.subsample_backward(dy, o["stride"], a[0].shape),),
+        backward=lambda m, dy, a, y, o: (
+            m.subsample_backward(dy, o["stride"], a[0].shape, o.get("begin", 0), o.get("end")),
+        ),
         torch=lambda T, a, o: (
-            a[0][:, :, :: o["stride"], :: o["stride"]] if isinstance(o["stride"], int) else None
+            a[0][
+                :,
+                :,
+                o.get("begin", 0) : o.get("end") : o["stride"],
+                o.get("begin", 0) : o.get("end") : o["stride"],
+            ]
+            if all(isinstance(v, int) for v in o.values())
+            else None
         ),
     ),
 }
@@ -324,6 +340,7 @@ EXAMPLES: dict[str, tuple[tuple, dict]] = {
     "tanh": (((2, 3, 6, 7),), {}),
     "sigmoid": (((2, 3, 6, 7),), {}),
     "leaky_relu": (((2, 3, 6, 7),), dict(negative_slope=0.3)),
+    "offset": (((2, 3, 6, 7),), {}),
     "silu": (((2, 3, 6, 7),), {}),
     "softmax": (((5, 7),), {}),
     "cross_entropy": (((3, 4),), dict(labels=[0, 3, 1])),

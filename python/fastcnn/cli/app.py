@@ -96,7 +96,13 @@ def train(
     )
     trainer = Trainer(model, optimizer, fastcnn.nn.CrossEntropyLoss())
     history = trainer.fit(
-        held_in, settings.epochs, settings.batch_size, held_out, seed=seed, schedule=schedule
+        held_in,
+        settings.epochs,
+        settings.batch_size,
+        held_out,
+        seed=seed,
+        schedule=schedule,
+        on_interrupt="return",
     )
     show.table(history.table())
     fastcnn.save(model, out, input_shape=shape, classes=classes, preprocessing=held_in.preprocessing)

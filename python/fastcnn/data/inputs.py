@@ -76,34 +76,43 @@ def for_model(model: Module, data: Any, labels: Any = None) -> Dataset:
     ValueError
         For uint8 pixels and a model that has no preprocessing for them.
     """
-    known: Preprocessing | None = model.preprocessing
+    return _as_read(data, model.preprocessing, model.last_input_shape, labels)
+
+
+def _as_read(data: Any, known: Preprocessing | None, shape: Any, labels: Any = None) -> Dataset:
     dataset = as_dataset(data, known, labels)
     if isinstance(dataset, Preprocessed):
         if known is None and dataset is not data and dataset.dtype == "uint8":
             raise ValueError(cure(None))
-        dataset = dataset.fitted(known, model.last_input_shape)
+        dataset = dataset.fitted(known, shape)
     return dataset
 
 
-def remember(model: Module, data: Any) -> None:
+def remember(model: Module, data: Any, validation: Any = None) -> Dataset | None:
     """The model takes over what a data set that it is trained on says of its input and its classes.
+
+    Returns
+    -------
+    The validation data, if any, as the model reads it from now on.
 
     Raises
     ------
     ValueError, TypeError
-        When the model does not read such inputs; it is then unchanged.
+        When the model does not read such inputs, or cannot be validated on that; it is then unchanged.
     """
-    shape = getattr(data, "input_shape", None)
+    shape, own = (getattr(data, name, None) for name in ("input_shape", "preprocessing"))
+    if own is None or (own.dtype == "float32" and own.changes_nothing and model.preprocessing):
+        own = model.preprocessing
+    count = None if shape is None else outputs(model, shape)
+    held_out = None if validation is None else _as_read(validation, own, shape)
     if shape is not None:
-        count = outputs(model, shape)
         model.__dict__["last_input_shape"] = tuple(shape)
         known = model.classes if model.classes and len(model.classes) == count else None
         given = tuple(map(str, getattr(data, "classes", None) or ()))
         if known is None or getattr(data, "_named", True):
             model.classes = given if given and len(given) == count else known
-    own = getattr(data, "preprocessing", None)
-    if own is not None and not (own.dtype == "float32" and own.changes_nothing and model.preprocessing):
-        model.preprocessing = own
+    model.preprocessing = own
+    return held_out
 
 
 def outputs(model: Module, shape: Sequence[int]) -> int | None:
@@ -116,13 +125,9 @@ def outputs(model: Module, shape: Sequence[int]) -> int | None:
     """
     from fastcnn.nn.tracing import Trace
 
-    before = model.__dict__["last_input_shape"]
-    try:
-        trace = Trace(model)
-        with model.in_mode(False):
-            result = model(trace.input((2, *shape)))
-    finally:
-        model.__dict__["last_input_shape"] = before
+    trace = Trace(model)
+    with model.in_mode(False):
+        result = model(trace.input((2, *shape)))
     found: tuple[int, ...] = getattr(result, "shape", ())
     return found[1] if len(found) == 2 else None
 

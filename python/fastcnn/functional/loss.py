@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastcnn._results import Loss
 from fastcnn.functional._arguments import Operand, check_arrays, check_labels, is_symbolic, record_or_run
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
@@ -28,7 +29,7 @@ def cross_entropy(
 
     Returns
     -------
-    numpy.float32 (while tracing: a value of shape (1,)). The mean over an empty batch is NaN.
+    Loss (a float with a ``backward()``; while tracing: a value of shape (1,)). The mean over an empty batch is NaN.
 
     Raises
     ------
@@ -42,8 +43,10 @@ def cross_entropy(
 
     Source: Bridle 1990.
     """
-    loss = _run("cross_entropy", logits, labels, reduction, layout, implementation)[0]
-    return loss if is_symbolic(loss) else loss[0]
+    loss, gradient, _ = _run("cross_entropy", logits, labels, reduction, layout, implementation)
+    if is_symbolic(loss):
+        return loss
+    return Loss.of(loss[0], logits, gradient)
 
 
 def cross_entropy_backward(

@@ -7,8 +7,8 @@ from __future__ import annotations
 from fastcnn.functional._arguments import AttrValue, Operand, call
 
 __all__ = [
-    "leaky_relu", "leaky_relu_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "silu",
-    "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+    "leaky_relu", "leaky_relu_backward", "offset", "offset_backward", "relu", "relu_backward", "sigmoid",
+    "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
 ]  # fmt: skip
 
 _OP = "function_backward"  # of all the elementwise functions; its attribute "kind" says of which
@@ -120,6 +120,33 @@ def leaky_relu_backward(
     """
     attrs: dict[str, AttrValue] = {"kind": "leaky_relu", "negative_slope": negative_slope}
     return call("leaky_relu_backward", {"dy": dy, "x": x}, attrs, layout, implementation, _OP)
+
+
+def offset(
+    x: Operand, amount: float = 0.0, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """``x + amount`` with one number for the whole array.
+
+    Examples
+    --------
+    >>> offset(np.float32([1, 2]), 0.5).tolist()
+    [1.5, 2.5]
+    """
+    return call("offset", {"x": x}, {"amount": amount}, layout, implementation)
+
+
+def offset_backward(
+    dy: Operand, y: Operand, amount: float = 0.0, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """dy, whatever the output y was.
+
+    Examples
+    --------
+    >>> offset_backward(np.float32([4]), np.float32([1])).tolist()
+    [4.0]
+    """
+    attrs: dict[str, AttrValue] = {"kind": "offset", "amount": amount}
+    return call("offset_backward", {"dy": dy, "y": y}, attrs, layout, implementation, _OP)
 
 
 def silu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:

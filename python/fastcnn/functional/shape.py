@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastcnn.functional import _arguments as args
-from fastcnn.functional._arguments import Ints, Operand
+from fastcnn.functional._arguments import AttrValue, Ints, Operand
 
 __all__ = [
     "add", "add_backward", "concat", "concat_backward", "flatten", "flatten_backward", "pad_channels",
@@ -204,9 +204,19 @@ def slice_channels_backward(
 
 
 def subsample(
-    x: Operand, stride: Ints, *, layout: str = "auto", implementation: str | None = None
+    x: Operand,
+    stride: Ints,
+    begin: Ints = 0,
+    end: Ints | None = None,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
 ) -> Operand:
-    """``x[:, :, ::sh, ::sw]``: (N, C, H, W) -> (N, C, ceil(H / sh), ceil(W / sw)).
+    """``x[:, :, begin:end:sh, begin:end:sw]`` of images (N, C, H, W); by default of whole ones, (N, C, ceil(H / sh),
+    ceil(W / sw)).
+
+    begin, end : int or (rows, columns)
+        Of the pixels that are taken, not negative; None: up to the image's end.
 
     Examples
     --------
@@ -215,14 +225,21 @@ def subsample(
 
     Source: He et al. 2016, section 3.3 (shortcut A).
     """
-    attrs = {"stride": args.pair("subsample", "stride", stride)}
-    return args.call("subsample", {"x": x}, attrs, layout, implementation)
+    return args.call("subsample", {"x": x}, _grid("subsample", stride, begin, end), layout, implementation)
+
+
+def _grid(op: str, stride: Ints, begin: Ints, end: Ints | None) -> dict[str, AttrValue]:
+    attrs: dict[str, AttrValue] = {"stride": args.pair(op, "stride", stride)}
+    attrs["begin"] = args.pair(op, "begin", begin)
+    return attrs if end is None else {**attrs, "end": args.pair(op, "end", end)}
 
 
 def subsample_backward(
     dy: Operand,
     stride: Ints,
     input_shape: Sequence[int],
+    begin: Ints = 0,
+    end: Ints | None = None,
     *,
     layout: str = "auto",
     implementation: str | None = None,
@@ -236,5 +253,5 @@ def subsample_backward(
     """
     op = "subsample_backward"
     args.check_arrays(op, dy=dy)
-    attrs = {"stride": args.pair(op, "stride", stride), "input_size": args.input_size(op, dy, input_shape)}
+    attrs = {**_grid(op, stride, begin, end), "input_size": args.input_size(op, dy, input_shape)}
     return args.record_or_run(op, [dy], attrs, layout, implementation)[0]

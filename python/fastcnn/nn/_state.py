@@ -36,8 +36,8 @@ def recording() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def mode(training: bool) -> Iterator[None]:
-    """Every module is in this mode for this thread; other threads see their own."""
+def mode(training: bool | None) -> Iterator[None]:
+    """Every module is in this mode (None: in its own) for this thread; other threads see their own."""
     before = current_mode()
     _here.mode = training
     try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fastcnn import _core
+from fastcnn._results import Pass
 from fastcnn.functional import _arguments
 from fastcnn.functional._arguments import shape_text
-from fastcnn.nn import _state
+from fastcnn.nn import _state, settings
 from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Trace, Value, label_of
 from fastcnn.plan import Plan
@@ -21,9 +24,14 @@ from fastcnn.plan import Plan
 if TYPE_CHECKING:
     from fastcnn.nn.module import Module
 
+T = TypeVar("T")
+
 # Plans kept per model: enough for training, validation and their last, smaller batches. Their buffers are
 # borrowed from one pool, so a plan itself is small.
 _CACHE = 16
+# Passes of a model and thread that may wait for their backward pass at once; and bytes that those may hold of which
+# only the result is kept, no loss: forward alone, in training mode, would hold one more arena than it works in.
+_MAX_WAITING, _MAX_SPARE = 16, 64 << 20
 
 
 class _Cache:
@@ -48,9 +56,11 @@ class _Cache:
 class _Structure:
     """What a trace depends on besides the input: modes, settings, members, frozen parameters."""
 
-    __slots__ = ("_hash", "_parts")
+    __slots__ = ("_hash", "_parts", "places")
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, left: set[Any]) -> None:
+        # Settings that change unseen, but for those that forward() itself leaves behind.
+        self.places = {k: place for k, place in settings.watched(module.modules()).items() if k not in left}
         parts = [(id(m), m.training, m._settings) for m in module.modules()]
         held = [(id(p.tensor), p.requires_grad) for p in module.parameters()]
         self._parts = (*parts, *held, *(id(b.tensor) for b in module.buffers()))
@@ -66,6 +76,8 @@ class _Structure:
 def check_input(who: str, x: Any) -> np.ndarray:
     if isinstance(x, (Parameter, Buffer)):
         x = x.data
+    elif not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
+        x = np.from_dlpack(x)  # tensors of other libraries, and our own, without a copy
     _arguments.check_arrays(who, input=x)
     if x.ndim == 0:
         raise ValueError(f"{who}: expected an input of at least one dimension, got a scalar")
@@ -84,7 +96,8 @@ class ForwardBackward:
         trace = Trace(module)
         xs = [trace.input(s) for s in shapes]
         y = _result(module, *xs)
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self._all = list(module.parameters())
+        self.parameters = [p for p in self._all if p.requires_grad]
         used = [trace.tensor(p) for p in self.parameters]
         trace.graph.barrier()
         dy = trace.input(y.shape, name="gradient of the result")
@@ -93,6 +106,7 @@ class ForwardBackward:
         self.has = [g is not None for g in gradients]
         outputs = [y.id] + [g for g in gradients if g is not None]
         self.plan = Plan(_core.Plan(trace.graph, outputs, layout), trace)
+        self.arena_bytes = self.plan.arena_bytes
         self.counters = trace.counters
         self.result_shape = y.shape
 
@@ -103,18 +117,20 @@ class ForwardBackward:
         bump(self.counters)
         return y, run
 
-    def backward(self, run: Any, dy: np.ndarray, accumulate: bool) -> Any:
+    def backward(self, run: Any, dy: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the inputs; those of the parameters are added to what is there."""
         results = iter(run.section(1, {len(self.shapes): dy}).items())
         grads = [next(results)[1] if has else None for has in self.has]
         count = len(self.shapes)
         for p, g in zip(self.parameters, grads[count:], strict=True):
-            if accumulate and p.grad is not None and g is not None:
-                p.grad = p.grad + g
-            elif g is not None or not accumulate:
-                p.grad = g
+            if g is not None:
+                p.grad = g if p.grad is None else p.grad + g
         inputs = zip(self.shapes, grads[:count], strict=True)
-        dx = [np.zeros(shape, np.float32) if g is None else g for shape, g in inputs]
-        return dx[0] if count == 1 else tuple(dx)
+        return [np.zeros(shape, np.float32) if g is None else g for shape, g in inputs]
+
+    def versions(self) -> int:
+        """A number that changes when an optimizer updates a parameter."""
+        return sum(p.version for p in self._all)
 
 
 class Inference:
@@ -202,7 +218,13 @@ def _value_named(named: dict[str, list[int]], name: str) -> int:
 
 def _result(module: Module, *xs: Value) -> Value:
     """What the module's ``forward`` gives for traced values: one."""
+    before = settings.random_state()
     y = module(*xs)
+    if before != settings.random_state() and (name := settings.draws(module)):
+        raise ValueError(
+            f"{type(module).__name__}.forward draws random numbers ({name}): it is recorded once, so every run would "
+            "use the same draw"
+        )
     if not isinstance(y, Value):
         raise TypeError(
             f"{type(module).__name__}.forward: expected one traced value as result, got {type(y).__name__}"
@@ -217,20 +239,40 @@ class Runner:
         self.module = module
         self._cache, self._probes = _Cache(), _Cache()
         self._keys: dict[Any, tuple[int, _Structure]] = {}  # by the thread's mode
-        # Each thread goes on backward from its own forward pass: .last is the plan and its run.
+        self._left: set[Any] = set()  # keys of places where forward() itself writes
+        self._retraced = 0
+        # Each thread goes on backward from its own forward pass: .last is it, or "eval" after a call in eval mode;
+        # .waiting are weak references to those whose results or losses are still held.
         self._here = threading.local()
 
     def key(self) -> tuple[Any, ...]:
         mode, now = _state.current_mode(), _state.structure()
         known = self._keys.get(mode)
         if known is None or known[0] != now:
-            known = self._keys[mode] = now, _Structure(self.module)
-        return known[1], _core.isa(), _core.get_num_threads()
+            known = self._keys[mode] = now, _Structure(self.module, self._left)
+        structure = known[1]
+        prints = settings.fingerprint(structure.places) if structure.places else ()
+        return structure, prints, self._retraced, _core.isa(), _core.get_num_threads()
+
+    def retrace(self) -> None:
+        self._retraced += 1
+
+    def traced(self, make: Callable[[], T]) -> T:
+        """make(), which records the forward; what that changes is not one of its settings."""
+        modules = list(self.module.modules())
+        before = {k: settings.fingerprint({k: place}) for k, place in settings.watched(modules).items()}
+        made = make()
+        after = {k: settings.fingerprint({k: place}) for k, place in settings.watched(modules).items()}
+        left = {k for k, found in after.items() if before.get(k) != found} - self._left
+        if left:
+            self._left |= left
+            self._keys.clear()
+        return made
 
     def _plan_for(self, shapes: tuple[tuple[int, ...], ...], training: bool, layout: str) -> Any:
         kind = ForwardBackward if training else Inference
         key = (shapes, training, layout, self.key())
-        return self._cache.get(key, lambda: kind(self.module, shapes, layout))
+        return self._cache.get(key, lambda: self.traced(lambda: kind(self.module, shapes, layout)))
 
     def plan(self, shape: tuple[Any, ...], training: bool | None, layout: str) -> Plan:
         shapes = shape if shape and isinstance(shape[0], tuple) else (shape,)
@@ -243,27 +285,39 @@ class Runner:
     def forward(self, xs: Sequence[Any]) -> np.ndarray:
         who = type(self.module).__name__
         arrays = [check_input(who, x) for x in xs]
-        plan = self._plan_for(tuple(a.shape for a in arrays), self.module.training, "auto")
-        self._here.last = None  # its memory is free for this pass
+        shapes = tuple(a.shape for a in arrays)
+        plan = self._plan_for(shapes, self.module.training, "auto")
+        here = self._here
+        here.last = None  # its memory is free for this pass
+        waiting = here.waiting = _with_room(here.waiting) if hasattr(here, "waiting") else []
         y, run = plan.forward(arrays)
-        self._here.last = None if run is None else (plan, run)
+        if run is None:
+            here.last = "eval"
+        else:
+            here.last = Pass(who, plan, run, arrays, y)
+            waiting.append(weakref.ref(here.last))
+        if arrays:
+            self.module.__dict__["last_input_shape"] = shapes[0][1:]
         return y
 
     def backward(self, dy: Any, accumulate: bool) -> Any:
         who = f"{type(self.module).__name__}.backward"
         last = getattr(self._here, "last", None)
-        if last is None or last[1].done:
-            hint = " in training mode: eval mode keeps nothing for the backward pass"
-            hint = "" if self.module.training else hint
+        if not isinstance(last, Pass):
+            hint = " in training mode (model.train()): eval mode keeps nothing for the backward pass"
+            hint = hint if last == "eval" or not self.module.training else ""
             raise ValueError(f"{who}: call the module on an input first{hint}")
-        plan, run = last
+        last.check_unspent()
         _arguments.check_arrays(who, dy=dy)
-        if dy.shape != plan.result_shape:
+        shape = last.plan.result_shape
+        if dy.shape != shape:
             raise ValueError(
-                f"{who}: expected the gradient of a result of shape {shape_text(plan.result_shape)}, "
-                f"got {shape_text(dy.shape)}"
+                f"{who}: expected the gradient of a result of shape {shape_text(shape)}, got {shape_text(dy.shape)}"
             )
-        return plan.backward(run, dy, accumulate)
+        if not accumulate:
+            self.module.zero_grad()
+        dx = last.backward(dy)
+        return dx[0] if len(dx) == 1 else tuple(dx)
 
     def probe(
         self, x: Any, values: Sequence[str], seed: Any, of: str, wrt: Sequence[str]
@@ -272,9 +326,25 @@ class Runner:
         x = check_input(type(self.module).__name__, x)
         with self.module.in_mode(False):
             key = ("probe", x.shape, tuple(values), of, tuple(wrt), self.key())
-            probe = self._probes.get(key, lambda: Probe(self.module, x.shape, values, of, wrt))
+            make = functools.partial(Probe, self.module, x.shape, values, of, wrt)
+            probe = self._probes.get(key, lambda: self.traced(make))
             results = probe.run(x, seed)
         return dict(zip(values, results, strict=False)), dict(zip(wrt, results[len(values) :], strict=True))
+
+
+def _with_room(waiting: list[weakref.ref[Pass]]) -> list[weakref.ref[Pass]]:
+    """Those that still wait for their backward pass, once the oldest beyond what may wait were given up."""
+    alive = [made for ref in waiting if (made := ref()) is not None and made.waits]
+    spare, count = _MAX_SPARE, len(alive)
+    for made in reversed(alive):
+        spare -= 0 if made.wanted else made.plan.arena_bytes
+        if spare < 0 and not made.wanted:
+            made.give_up("its memory went to a later call; compute the loss of a result before the next one")
+    for made in alive[: max(count - _MAX_WAITING, 0)]:
+        made.give_up(
+            f"its memory went to a later call: at most {_MAX_WAITING} results wait for their backward pass"
+        )
+    return [weakref.ref(made) for made in alive if made.waits]
 
 
 class TrainingStep:
@@ -313,7 +383,7 @@ class TrainingStep:
             self.model.train()
         updates = self.optimizer.key() if train else ()
         key = (train, shape, self._runner.key(), updates, id(self.loss), self.layout)
-        return self._cache.get(key, lambda: self._make(shape, train))
+        return self._cache.get(key, lambda: self._runner.traced(lambda: self._make(shape, train)))
 
     def _make(self, shape: tuple[int, ...], train: bool) -> Any:
         trace = Trace(self.model)
@@ -343,6 +413,9 @@ class TrainingStep:
         if train:
             self.optimizer.end_step()
             bump(counters)
+            for p in self.optimizer.parameters:
+                p.version += 1
+        self.model.__dict__["last_input_shape"] = x.shape[1:]
         return float(out[0][0]), int(out[1][0])
 
     def step(self, x: Any, y: Any) -> tuple[float, int]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import _core
+from fastcnn._results import Loss
 from fastcnn.functional import _arguments
 from fastcnn.nn.tracing import Value, record
 
@@ -37,13 +38,13 @@ class CrossEntropyLoss:
         self.reduction = reduction
         self._gradient: np.ndarray | None = None
 
-    def __call__(self, logits: np.ndarray, labels: Any) -> float:
-        """The loss; what :meth:`backward` needs is kept."""
+    def __call__(self, logits: np.ndarray, labels: Any) -> Loss:
+        """The loss, a number with a ``backward()``; what :meth:`backward` needs is kept."""
         _arguments.check_arrays("CrossEntropyLoss", logits=logits)
         labels = _arguments.check_labels("CrossEntropyLoss", labels, logits)
         attrs = {"reduction": self.reduction}
         loss, self._gradient, _ = _core.run("softmax_cross_entropy", [logits, labels], attrs)
-        return float(loss[0])
+        return Loss.of(loss[0], logits, self._gradient)
 
     def backward(self) -> np.ndarray:
         """Gradient of the last loss with respect to its logits, (N, C)."""

@@ -200,8 +200,12 @@ class Module:
         return own if mode is None else mode
 
     def in_mode(self, training: bool) -> contextlib.AbstractContextManager[None]:
-        """Training or inference behaviour for a while, in this thread; each part's own mode stays as it is."""
-        return _state.mode(training)
+        """Training or inference behaviour for a while, in this thread; each part's own mode stays as it is.
+
+        Training behaviour of a network that is in training mode is that of each of its parts: one that was put into
+        eval mode by itself (``model.body.eval()``: frozen batch norm) stays so.
+        """
+        return _state.mode(None if training and self.__dict__["training"] else training)
 
     def requires_grad_(self: M, value: bool = True) -> M:
         """Freeze (False) or unfreeze all parameters."""
@@ -236,16 +240,18 @@ class Module:
             )
         return self.runner().forward(inputs)
 
-    def backward(self, dy: np.ndarray, *, accumulate: bool = False) -> Any:
+    def backward(self, dy: np.ndarray, *, accumulate: bool = True) -> Any:
         """Gradients of the last call's result, seeded with ``dy`` (its gradient).
 
-        Sets ``grad`` of every parameter that requires one (``accumulate=True`` adds to what is there) and returns the
-        gradient of the input, or a tuple for several inputs.
+        They are added to ``grad`` of every parameter that requires one (:meth:`zero_grad` starts anew;
+        ``accumulate=False`` replaces what is there); returned is the gradient of the input, or a tuple for several
+        inputs. ``loss.backward()`` does the same from a loss.
 
         Raises
         ------
         ValueError
-            The module was not called before, was called in eval mode, or ``dy`` has another shape than the result.
+            The module was not called before, was called in eval mode, its parameters were updated since, or ``dy`` has
+            another shape than the result. No gradient has changed then.
         """
         return self.runner().backward(dy, accumulate)
 
@@ -332,6 +338,15 @@ class Module:
 
             self.__dict__["_runner"] = Runner(self)
         return self.__dict__["_runner"]
+
+    def retrace(self) -> None:
+        """Record ``forward`` anew at the next call.
+
+        It is recorded once per input shape and mode. Settings that it reads are watched: plain attributes; lists,
+        dicts, arrays and objects among the attributes, globals and enclosing variables that its code names. What it
+        reads in other ways (``getattr``, functions outside the class, files) is not.
+        """
+        self.runner().retrace()
 
     def plan(self, input_shape: Any, *, training: bool | None = None, layout: str = "auto") -> Any:
         """The plan for an input shape (N, C, H, W): ``plan.describe()`` and ``plan.profile()`` show it.

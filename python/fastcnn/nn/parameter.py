@@ -19,6 +19,7 @@ class _Held:
     def __init__(self, data: Any, dtype: Any = np.float32) -> None:
         self.tensor = _core.Tensor(np.array(data, dtype=dtype, order="C"))
         self.name = ""
+        self.version = 0  # how often an optimizer has updated it
 
     @property
     def data(self) -> np.ndarray:
@@ -36,6 +37,7 @@ class _Held:
         if value.dtype.kind not in "fiu":
             raise TypeError(f"{type(self).__name__}: expected numbers, got {value.dtype}")
         self.tensor.numpy()[...] = value
+        self.version += 1
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,53 +11,10 @@ import numpy as np
 from fastcnn import _core
 from fastcnn.nn import _state
 from fastcnn.nn.parameter import Buffer, Parameter
+from fastcnn.nn.value import Value
 
 if TYPE_CHECKING:
     from fastcnn.nn.module import Module
-
-
-class Value:
-    """A symbolic array: it has a shape, and every functional op takes it and records itself."""
-
-    __slots__ = ("id", "trace")
-    __array_ufunc__ = None  # NumPy arrays leave arithmetic with values to the value
-
-    def __init__(self, trace: Trace, id: int) -> None:
-        self.trace = trace
-        self.id = id
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.trace.graph.shape(self.id)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __add__(self, other: Any) -> Value:
-        if not isinstance(other, Value):
-            raise TypeError(f"a traced value can be added to another one, not to {type(other).__name__}")
-        return record("add", [self, other], {})[0]
-
-    def __mul__(self, factor: Any) -> Value:
-        from fastcnn import functional
-
-        if not isinstance(factor, (int, float, np.number)):
-            raise TypeError(f"a traced value can be multiplied by a number, not by {type(factor).__name__}")
-        return functional.scale(self, float(factor))
-
-    __rmul__ = __mul__
-
-    def __bool__(self) -> bool:
-        raise TypeError(
-            "a traced value has no truth value: forward() is recorded once and must not branch on the data"
-        )
-
-    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        raise TypeError("a traced value holds no numbers: use fastcnn.functional on it, not NumPy")
-
-    def __repr__(self) -> str:
-        return f"Value{self.shape}"
 
 
 def label_of(module: Module, path: str) -> str:
@@ -99,8 +56,6 @@ class Trace:
     def input(
         self, shape: Sequence[int], dtype: str = "float32", name: str = "input", batched: bool = True
     ) -> Value:
-        if not self.input_list:
-            self.root.__dict__["last_input_shape"] = tuple(shape[1:])
         self.input_list.append((name, tuple(shape), dtype, batched))
         return Value(self, self.graph.input(list(shape), dtype, batched, name))
 

@@ -14,8 +14,8 @@ import numpy as np
 from .geometry import Array
 
 __all__ = [
-    "leaky_relu", "leaky_relu_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "silu",
-    "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+    "leaky_relu", "leaky_relu_backward", "offset", "offset_backward", "relu", "relu_backward", "sigmoid",
+    "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
 ]  # fmt: skip
 
 
@@ -115,12 +115,31 @@ def silu_backward(dy: Array, x: Array) -> Array:
     return np.asarray(dy, np.float64) * s * (1 + x * (1 - s))
 
 
+def offset(x: Array, amount: float = 0.0) -> Array:
+    """``x + amount``.
+
+    >>> offset(np.array([1.0]), 0.5)
+    array([1.5])
+    """
+    return np.asarray(x, np.float64) + amount
+
+
+def offset_backward(dy: Array, y: Array, amount: float = 0.0) -> Array:
+    """dy.
+
+    >>> offset_backward(np.array([2.0]), np.array([1.5]), 0.5)
+    array([2.])
+    """
+    return np.asarray(dy, np.float64)
+
+
 # The elementwise functions of the core by name: value of (x, **parameters), gradient of (dy, x or y, **parameters).
 FUNCTIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
     "relu": (relu, relu_backward),
     "tanh": (tanh, tanh_backward),
     "sigmoid": (sigmoid, sigmoid_backward),
     "leaky_relu": (leaky_relu, leaky_relu_backward),
+    "offset": (offset, offset_backward),
     "silu": (silu, silu_backward),
 }
 

@@ -111,23 +111,33 @@ def slice_channels_backward(dy: Array, begin: int, end: int, channels: int) -> A
     return pad_channels(dy, begin, channels - end)
 
 
-def subsample(x: Array, stride: Ints) -> Array:
-    """Every sh-th row and sw-th column, from the first: (N, C, H, W) -> (N, C, ceil(H/sh), ceil(W/sw)).
+def subsample(x: Array, stride: Ints, begin: Ints = 0, end: Ints | None = None) -> Array:
+    """``x[:, :, begin:end:sh, begin:end:sw]``; by default of whole images: (N, C, ceil(H/sh), ceil(W/sw)).
 
     >>> subsample(np.arange(5.0).reshape(1, 1, 1, 5), 2).ravel()
     array([0., 2., 4.])
     """
-    sh, sw = pair(stride)
-    return np.asarray(x, np.float64)[:, :, ::sh, ::sw]
+    return np.asarray(x, np.float64)[_pixels(stride, begin, end)]
 
 
-def subsample_backward(dy: Array, stride: Ints, input_shape: tuple[int, int, int, int]) -> Array:
+def _pixels(stride: Ints, begin: Ints, end: Ints | None) -> tuple[slice, ...]:
+    ends = (None, None) if end is None else pair(end)
+    sides = zip(pair(begin), ends, pair(stride), strict=True)
+    return (slice(None), slice(None), *(slice(b, e, s) for b, e, s in sides))
+
+
+def subsample_backward(
+    dy: Array,
+    stride: Ints,
+    input_shape: tuple[int, int, int, int],
+    begin: Ints = 0,
+    end: Ints | None = None,
+) -> Array:
     """dy at the pixels that were taken, zero at the others.
 
     >>> subsample_backward(np.ones((1, 1, 1, 3)), 2, (1, 1, 1, 5)).ravel()
     array([1., 0., 1., 0., 1.])
     """
-    sh, sw = pair(stride)
     dx = np.zeros(input_shape)
-    dx[:, :, ::sh, ::sw] = dy
+    dx[_pixels(stride, begin, end)] = dy
     return dx

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,8 +57,33 @@ class History:
     def __len__(self) -> int:
         return len(self.epochs)
 
-    def __getitem__(self, i: int) -> EpochRecord:
-        return self.epochs[i]
+    @overload
+    def __getitem__(self, i: int) -> EpochRecord: ...
+    @overload
+    def __getitem__(self, i: str) -> list[float]: ...
+    def __getitem__(self, i: int | str) -> EpochRecord | list[float]:
+        if not isinstance(i, str):
+            return self.epochs[i]
+        curves = self.history
+        if i not in curves:
+            raise KeyError(f"history: expected one of {', '.join(curves)}, got {i!r}")
+        return curves[i]
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """By Keras' names, a number per epoch: loss, accuracy, val_loss, val_accuracy, lr.
+
+        Those of the held-out data are there when any epoch has them, NaN where one has not (it was interrupted).
+        """
+        curves = {
+            "loss": [e.loss for e in self.epochs],
+            "accuracy": [e.accuracy for e in self.epochs],
+        }
+        held_out = [e.validation or Evaluation(math.nan, math.nan) for e in self.epochs]
+        if any(e.validation is not None for e in self.epochs):
+            curves["val_loss"] = [v.loss for v in held_out]
+            curves["val_accuracy"] = [v.accuracy for v in held_out]
+        return {**curves, "lr": [e.lr for e in self.epochs]}
 
     @property
     def seconds(self) -> float:

@@ -30,12 +30,14 @@ class Progress:
 class ProgressBar(Progress):
     """A bar on stderr: epoch, images per second, time left, loss, accuracy."""
 
-    def __init__(self, epochs: int, images_per_epoch: int, terminal: bool | None = None) -> None:
+    def __init__(
+        self, epochs: int, images_per_epoch: int, terminal: bool | None = None, first_epoch: int = 1
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self._epochs, self._held_out, self._drawn = epochs, "", 0.0
+        self._epochs, self._held_out, self._drawn = first_epoch - 1 + epochs, "", 0.0
         self._begun = time.perf_counter()
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -49,7 +51,9 @@ class ProgressBar(Progress):
             transient=True,
         )
         total = epochs * images_per_epoch
-        self._task = self._bar.add_task("", total=total, epoch=f"1/{epochs}", rate=0.0, figures="")
+        self._task = self._bar.add_task(
+            "", total=total, epoch=f"{first_epoch}/{self._epochs}", rate=0.0, figures=""
+        )
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -76,8 +80,29 @@ class ProgressBar(Progress):
             self._held_out = f"  held-out {100 * record.validation.accuracy:.2f} %"
 
 
-def make_progress(wanted: bool | None, epochs: int, images_per_epoch: int) -> Progress:
-    """A bar when wanted; by default when stderr is a terminal."""
+class ProgressLines(Progress):
+    """A line on stderr after each epoch."""
+
+    def __init__(self, last_epoch: int) -> None:
+        self._last = last_epoch
+
+    def epoch(self, record: EpochRecord) -> None:
+        held_out = record.validation
+        figures = f"loss {record.loss:.4f}  accuracy {100 * record.accuracy:.2f} %"
+        figures += "" if held_out is None else f"  held-out {100 * held_out.accuracy:.2f} %"
+        print(
+            f"epoch {record.epoch}/{self._last}  {record.seconds:.2f} s  {figures}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def make_progress(
+    wanted: bool | str | None, epochs: int, images_per_epoch: int, first_epoch: int = 1
+) -> Progress:
+    """A bar when wanted, by default when stderr is a terminal; a line per epoch for "lines"."""
+    if wanted == "lines":
+        return ProgressLines(first_epoch - 1 + epochs)
     if sys.stderr.isatty() if wanted is None else wanted:
-        return ProgressBar(epochs, images_per_epoch, wanted)
+        return ProgressBar(epochs, images_per_epoch, None if wanted is None else True, first_epoch)
     return Progress()

@@ -1,0 +1,203 @@
+"""A plan holds for what forward() read when it was recorded: what changes later is noticed, or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import types
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import functional as F
+from fastcnn import nn
+
+X = np.linspace(-1, 1, 2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
+FACTOR = 2.0
+TABLE = {"factor": [2.0]}
+
+
+@dataclasses.dataclass
+class Config:
+    factor: float = 2.0
+
+
+class Scaled(nn.Module):
+    """x times the factor that it finds in its configuration."""
+
+    def __init__(self, config, read):
+        super().__init__()
+        self.config, self.read_it = config, read
+
+    def forward(self, x):
+        return F.scale(x, self.factor())
+
+    def factor(self):
+        return self.read_it(self.config)
+
+
+def change_dict(c):
+    c["factor"] = 3.0
+
+
+def change_nested(c):
+    c["deep"][1]["factor"] = 3.0
+
+
+def change_object(c):
+    c.factor = 3.0
+
+
+def change_array(c):
+    c[...] = 3.0
+
+
+CONFIGS = {
+    "dict": (lambda: {"factor": 2.0}, lambda c: c["factor"], change_dict),
+    "list": (lambda: [1.0, 2.0], lambda c: c[-1], lambda c: c.append(3.0)),
+    "set": (lambda: {2.0}, max, lambda c: c.add(3.0)),
+    "nested": (lambda: {"deep": [0, {"factor": 2.0}]}, lambda c: c["deep"][1]["factor"], change_nested),
+    "namespace": (lambda: types.SimpleNamespace(factor=2.0), lambda c: c.factor, change_object),
+    "dataclass": (Config, lambda c: c.factor, change_object),
+    "array": (lambda: np.array([2.0]), lambda c: float(c[0]), change_array),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_settings_that_change_in_place_are_noticed(kind, training) -> None:
+    make, read, change = CONFIGS[kind]
+    config = make()
+    net = Scaled(config, read).train(training)
+    for _ in range(2):
+        np.testing.assert_array_equal(net(X), 2 * X)
+    change(config)
+    for _ in range(2):
+        np.testing.assert_array_equal(net(X), 3 * X)
+    assert len(net.runner()._cache._plans) == 2
+
+
+def test_globals_and_enclosing_variables_are_noticed(monkeypatch) -> None:
+    factor = 1.0
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return F.scale(x, FACTOR * TABLE["factor"][0] * factor)
+
+    net = Net()
+    np.testing.assert_array_equal(net(X), 4 * X)
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    np.testing.assert_array_equal(net(X), 6 * X)
+    monkeypatch.setitem(TABLE, "factor", [5.0])
+    np.testing.assert_array_equal(net(X), 15 * X)
+    factor = 2.0
+    np.testing.assert_array_equal(net(X), 30 * X)
+
+
+def test_a_training_step_notices_too() -> None:
+    config = {"factor": 1.0}
+
+    class Net(Scaled):
+        def __init__(self):
+            super().__init__(config, lambda c: c["factor"])
+            self.fc = nn.Linear(48, 5)
+
+        def forward(self, x):
+            return self.fc(F.scale(x, self.factor()).flatten(1))
+
+    net = Net()
+    trainer = fastcnn.Trainer(net, fastcnn.optim.SGD(net.parameters(), lr=0.0))
+    y = np.array([0, 1])
+    first = trainer.train_step(X, y)
+    config["factor"] = 10.0
+    other = trainer.train_step(X, y)
+    config["factor"] = 1.0
+    assert trainer.train_step(X, y) == first != other
+
+
+def test_what_forward_leaves_behind_is_no_setting() -> None:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.log, self.losses = nn.Conv2d(3, 3, 1), [], []
+
+        def forward(self, x):
+            self.seen = x
+            self.log.append(x.shape)
+            self.last = [x]
+            return self.conv(x)
+
+    net = Net()
+    for step in range(12):
+        net.losses.append(step)
+        net(X)
+    assert len(net.log) <= 3 and len(net.runner()._cache._plans) <= 3
+
+
+def test_other_lists_of_a_module_plan_nothing_anew() -> None:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.history = nn.Conv2d(3, 3, 1), []
+
+        def forward(self, x):
+            return self.conv(x)
+
+    net = Net()
+    for step in range(5):
+        net.history.append(step)
+        net(X)
+    assert len(net.runner()._cache._plans) == 1 and not net.runner().key()[1]
+
+
+class Tossed(nn.Module):
+    def forward(self, x):
+        return F.relu(x) if random.random() > 0.5 else F.tanh(x)
+
+
+class TossedByNumPy(nn.Module):
+    def forward(self, x):
+        return self.choose(x)
+
+    def choose(self, x):
+        return F.scale(x, np.random.rand())  # noqa: NPY002
+
+
+@pytest.mark.parametrize("kind", [Tossed, TossedByNumPy])
+def test_random_branches_are_refused(kind) -> None:
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=rf"{kind.__name__}.forward draws random numbers \((random|rand)\)"
+        ):
+            kind()(X)
+
+
+def test_what_is_not_watched_can_be_recorded_anew() -> None:
+    class Net(nn.Module):
+        def forward(self, x):
+            return F.scale(x, vars(type(self))["factor"])
+
+    net = Net()
+    Net.factor = 2.0
+    np.testing.assert_array_equal(net(X), 2 * X)
+    Net.factor = 3.0
+    net.retrace()
+    np.testing.assert_array_equal(net(X), 3 * X)
+
+
+def test_the_shape_of_the_last_good_call_is_kept(tmp_path) -> None:
+    """Not of one that failed, nor of a table that was asked for."""
+    model = fastcnn.models.create("lenet5")
+    model(np.zeros((2, 1, 28, 28), np.float32))
+    for wrong in ((2, 3, 28, 28), (2, 1, 20, 20)):
+        with pytest.raises(ValueError, match="expected"):
+            model(np.zeros(wrong, np.float32))
+    model.summary((1, 28, 28))
+    net = nn.Sequential(nn.Conv2d(1, 3, 3))
+    net(np.zeros((1, 1, 8, 8), np.float32))
+    net.summary((1, 96, 96))
+    net.plan((1, 1, 50, 50))
+    for m, shape in ((model, (1, 28, 28)), (net, (1, 8, 8))):
+        fastcnn.save(m, tmp_path / "m")
+        assert fastcnn.io.read(tmp_path / "m").input_shape == shape
