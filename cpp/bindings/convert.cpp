@@ -114,7 +114,9 @@ CallAttrs attrs_from(const py::dict& d) {
 
 void bind_tensor(py::module_& m) {
   py::class_<Tensor>(m, "Tensor", "An n-dimensional array in the core's own 64-byte aligned memory.")
-      .def(py::init([](const py::array& a) {
+      .def(py::init([](const py::object& a) {
+             if (!py::isinstance<py::array>(a))
+               throw TypeError(str("Tensor: expected a NumPy array, got ", type_name(a)));
              const Tensor from = tensor_from(a);
              if (from.dtype() == DType::kFloat64)
                throw TypeError("expected an array of float32, int64, int32 or uint8, got float64");

@@ -56,7 +56,8 @@ const KernelTable* table_named(const std::string& name) {
 }
 
 const KernelTable* first_choice() {
-  if (const char* forced = std::getenv("FASTCNN_ISA"); forced && *forced) return table_named(forced);
+  if (const char* forced = std::getenv("FASTCNN_ISA"); forced && *forced)
+    return in_the_name_of("FASTCNN_ISA", [&] { return table_named(forced); });
   return table_named(available_isas().front());
 }
 

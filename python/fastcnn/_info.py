@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from typing import Any
 
 import numpy as np
 
 from fastcnn import _core
+from fastcnn.functional._arguments import integer
+
+# What the core's switches can be; others do nothing, which nobody would notice.
+_SWITCHES = {"FASTCNN_VERBOSE": ("", "0", "dispatch"), "FASTCNN_POISON": ("", "0", "1")}
+
+
+def check_environment() -> None:
+    """A warning for each switch with a value that is none. (An unknown FASTCNN_ISA is an error at first use.)"""
+    for name, known in _SWITCHES.items():
+        value = os.environ.get(name, "")
+        if value not in known:
+            text = f"{name}: expected {' or '.join(known[1:])}, got {value!r}"
+            warnings.warn_explicit(
+                text, UserWarning, "environment", 1
+            )  # one line: there is no source to show
 
 
 def set_num_threads(n: int) -> None:
@@ -14,10 +31,15 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
+    TypeError
+        n is no integer.
     ValueError
         n is not from 1 to 4096.
     """
-    _core.set_num_threads(int(n))
+    threads = integer("set_num_threads", "n", n)
+    if not 1 <= threads <= 4096:
+        raise ValueError(f"set_num_threads: expected a number from 1 to 4096, got {threads}")
+    _core.set_num_threads(threads)
 
 
 def get_num_threads() -> int:
@@ -58,6 +80,8 @@ def from_dlpack(array: Any) -> Any:
     ValueError
         The array is not contiguous or not writable.
     """
+    if not hasattr(array, "__dlpack__"):
+        raise TypeError(f"from_dlpack: expected an array that speaks DLPack, got {type(array).__name__}")
     if isinstance(array, np.ndarray):
         return _core.tensor_view(array)
     # NumPy marks what comes without a read-only flag as read-only: all before 2.1, unversioned capsules since.

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.functional._arguments import integer
+
 
 class Plan:
     """What a network became for one input shape: steps, their implementations, layouts and buffers.
@@ -25,6 +27,7 @@ class Plan:
     def __init__(self, core: Any, trace: Any) -> None:
         self.core = core
         self._inputs = list(trace.input_list)
+        self._held = list(trace.held.values())
         self._alive = trace.alive()  # caches know them by their ids
 
     @property
@@ -60,9 +63,19 @@ class Plan:
     def profile(self, repeats: int = 10) -> Profile:
         """Run on random inputs and measure each step; the medians of ``repeats`` runs.
 
-        A training plan moves running statistics while it is profiled: profile a copy, or before training. Its
-        updates run with a learning rate of zero.
+        What a plan writes besides its results (weights, momentum, running statistics) is put back afterwards, so not
+        while another thread trains.
         """
+        if integer("profile", "repeats", repeats) < 1:
+            raise ValueError(f"profile: expected at least 1 repeat, got {repeats}")
+        before = [(held, held.numpy().copy()) for held in self._held]
+        try:
+            return self._profile(repeats)
+        finally:
+            for tensor, values in before:
+                tensor.numpy()[...] = values
+
+    def _profile(self, repeats: int) -> Profile:
         rng = np.random.default_rng(0)
         inputs = {}
         for i, (name, shape, dtype, batched) in enumerate(self._inputs):

@@ -433,3 +433,26 @@ def test_inputs_with_batches_of_different_size(batches: tuple[int, int], layout:
         for op in ("tanh", "conv2d", "sigmoid", "conv2d", "relu"):
             (y,) = _core.run(op, [y, w, None] if op == "conv2d" else [y], padding if op == "conv2d" else {})
         np.testing.assert_allclose(got[k], y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_profiling_changes_nothing(momentum: float) -> None:
+    """Neither weights, momentum nor running statistics; training goes on bit for bit."""
+    (model, shape), (other, _) = make("residual"), make("residual")
+    other.load_state_dict(model.state_dict())
+    x, y = batch(shape, 16)
+    runs = [
+        fastcnn.Trainer(m, fastcnn.optim.SGD(m.parameters(), lr=0.05, momentum=momentum))
+        for m in (model, other)
+    ]
+    for trainer in runs:
+        trainer.train_step(x, y)
+    before = weights_hash(model)
+    runs[0].plan(x.shape).profile(repeats=2)
+    for training in (True, False):
+        model.plan(x.shape, training=training).profile(repeats=2)
+    assert weights_hash(model) == before == weights_hash(other)
+    assert runs[0].train_step(x, y) == runs[1].train_step(x, y)
+    assert weights_hash(model) == weights_hash(other)
+    with pytest.raises(ValueError, match="at least one repeat, got 0"):
+        model.plan(x.shape).profile(0)

@@ -83,7 +83,7 @@ def test_weights_cannot_differ_from_image_to_image() -> None:
             return functional.conv2d(x, x)
 
     with pytest.raises(
-        ValueError, match=r"Dynamic: operand 1 must be a parameter or a constant, got .* 3x3x9x9"
+        ValueError, match=r"Dynamic: conv2d: operand 1 must be a parameter or a constant, got .* 3x3x9x9"
     ):
         Dynamic()(images(3))
 

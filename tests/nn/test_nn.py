@@ -294,6 +294,8 @@ def test_tensor_is_aligned_and_checked() -> None:
         ".train.schedule",
         ".train.trainer",
         "._info",
+        "._torch_names",
+        ".functional._arguments",
     ],
 )
 def test_examples_in_docstrings(name: str) -> None:

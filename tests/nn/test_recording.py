@@ -313,3 +313,45 @@ def test_a_part_needs_a_name_that_can_be_saved(name) -> None:
         nn.Sequential().add_module(name, nn.ReLU())
     with pytest.raises(TypeError, match="expected a Module"):
         nn.Sequential().add_module("a", "relu")
+
+
+def test_a_branch_for_one_image_alone_is_refused(tmp_path):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return F.relu(y) if x.shape[0] == 1 else y
+
+    with pytest.raises(ValueError, match="something else for another batch size"):
+        fastcnn.save(Branching(), tmp_path / "m", input_shape=(1, 8, 8))
+    assert not (tmp_path / "m").exists()
+
+
+class FunctionalNorm(nn.Module):
+    """Statistics by hand: their update counts the values of the batch."""
+
+    def __init__(self, pooled=False):
+        super().__init__()
+        self.conv, self.pooled = nn.Conv2d(1, 3, 3), pooled
+        self.mean, self.var = nn.Buffer(np.zeros(3)), nn.Buffer(np.ones(3))
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = F.global_avg_pool2d(x) if self.pooled else x
+        return F.batch_norm(x, self.mean, self.var, training=self.training)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_running_statistics_of_ones_own(tmp_path, pooled):
+    model, x = FunctionalNorm(pooled), images(5)
+    fastcnn.save(model, tmp_path / "m", input_shape=(1, 8, 8))
+    loaded = fastcnn.load(tmp_path / "m").train()
+    for batch in (5, 3, 2):
+        assert np.array_equal(loaded(x[:batch]), model(x[:batch]))
+    assert same(loaded, model) and model.mean.data.any()
+    again = tmp_path / "again"
+    fastcnn.save(loaded, again)
+    assert np.array_equal(fastcnn.load(again)(x), model.eval()(x))

@@ -155,3 +155,30 @@ def test_what_speaks_dlpack_is_an_input(rng) -> None:
     np.testing.assert_array_equal(net(torch.from_numpy(x)), want)
     with pytest.raises(TypeError, match="expected a float32 array for input, got float64"):
         net(torch.from_numpy(x).double())
+
+
+def test_inputs_by_name(rng) -> None:
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1)
+
+        def forward(self, a, b):
+            return self.conv(x=b) + a
+
+    net = Two()
+    x, y = (rng.standard_normal(IMAGES).astype(np.float32) for _ in range(2))
+    np.testing.assert_array_equal(net(b=y, a=x), net(x, y))
+    with pytest.raises(TypeError, match="Two: missing a required argument: 'b'"):
+        net(a=x)
+    with pytest.raises(TypeError, match="Two: got an unexpected keyword argument 'mask'"):
+        net(x, y, mask=None)
+
+
+@pytest.mark.parametrize("result", [lambda x: (x, x), lambda x: {"a": x}, lambda x: None])
+def test_one_result_is_expected(result, rng) -> None:
+    with pytest.raises(
+        TypeError,
+        match=r"Net.forward: expected one traced value as result, got (tuple; model.feat|dict; |None)",
+    ):
+        Net(result)(rng.standard_normal(IMAGES).astype(np.float32))

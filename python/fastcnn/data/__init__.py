@@ -4,6 +4,9 @@
 `image_folder` reads ``class/name.jpg`` from a folder or a zip; `ArrayDataset` takes NumPy arrays.
 """
 
+from typing import TYPE_CHECKING
+
+from fastcnn import _names
 from fastcnn.data.arrays import ArrayDataset, Dataset
 from fastcnn.data.bundled import digits
 from fastcnn.data.folders import ImageFolder, image_folder
@@ -18,3 +21,6 @@ __all__ = [
     "ArrayDataset", "Dataset", "ImageFolder", "Loader", "Preprocessing", "as_dataset", "batches", "digits",
     "fashion_mnist", "image_folder", "mnist", "read_idx", "read_image", "write_idx",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _names.of(__name__, __all__, {"names": __all__})

@@ -16,6 +16,9 @@ and timings.
 The formulas stand in :mod:`fastcnn.reference`; where frameworks differ, see docs/semantics.md.
 """
 
+from typing import TYPE_CHECKING
+
+from fastcnn import _names
 from fastcnn.functional.conv import *  # noqa: F403
 from fastcnn.functional.linear import *  # noqa: F403
 from fastcnn.functional.loss import *  # noqa: F403
@@ -26,3 +29,7 @@ from fastcnn.functional.pool import *  # noqa: F403
 from fastcnn.functional.shape import *  # noqa: F403
 
 __all__ = sorted(name for name, value in globals().items() if callable(value))
+
+if not TYPE_CHECKING:
+    _FORWARD = [name for name in __all__ if not name.endswith("_backward")]
+    __getattr__, __dir__ = _names.of(__name__, __all__, {"functions": _FORWARD})

@@ -1,7 +1,7 @@
 """What happens to the arguments of the functional ops before an op sees them: forms (3, (3, 3), "same")
 become integer lists, arrays are checked, and a call is run at once or, on symbolic values, recorded.
 
-Shapes are not checked here: each op does that itself, once.
+Each op checks shapes itself. What is said here beforehand are the mistakes that have a cure to name.
 """
 
 from __future__ import annotations
@@ -29,6 +29,18 @@ def shape_text(shape: Sequence[int]) -> str:
     '8x32x28x28'
     """
     return "x".join(map(str, shape)) if len(shape) else "scalar"
+
+
+def shown(value: Any) -> str:
+    """What came, as part of a line.
+
+    >>> shown("2"), shown(np.zeros((2, 3)))
+    ("'2'", 'ndarray 2x3')
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"{type(value).__name__} {shape_text(shape)}"
+    return " ".join(f"{value!r:.80}".split())
 
 
 def shape_of(who: str, value: Any) -> tuple[int, ...]:
@@ -61,10 +73,8 @@ def shape_of(who: str, value: Any) -> tuple[int, ...]:
     except TypeError:
         shape = ()
     if not shape:
-        plain = isinstance(value, (str, int, float, tuple, list))
-        came = f"{value!r:.60}" if plain else type(value).__name__
         raise TypeError(
-            f"{who}: expected an input shape such as (1, 28, 28), or an array of that shape, got {came}"
+            f"{who}: expected an input shape such as (1, 28, 28), or an array of that shape, got {shown(value)}"
         )
     if min(shape) < 0:
         raise ValueError(f"{who}: expected sizes of at least 0, got {shape}")
@@ -77,7 +87,7 @@ def integer(op: str, name: str, value: Any) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: expected integers for {name}, got {value!r}")
+        raise TypeError(f"{op}: expected integers for {name}, got {shown(value)}")
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{op}: expected an integer of at most 64 bits for {name}, got {number}")
     return number
@@ -86,7 +96,7 @@ def integer(op: str, name: str, value: Any) -> int:
 def number(op: str, name: str, value: Any) -> float:
     """Any real number as a Python float; texts, truth values and arrays are none."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{op}: expected a number for {name}, got {value!r:.60}")
+        raise TypeError(f"{op}: expected a number for {name}, got {shown(value)}")
     return float(value)
 
 
@@ -94,13 +104,13 @@ def only(op: str, name: str, value: Any, *allowed: Any) -> None:
     """Arguments that other frameworks have and that can only mean one thing here: those values, no others."""
     if not any(type(value) is type(a) and value == a for a in allowed):
         known = " or ".join(map(repr, allowed))
-        raise ValueError(f"{op}: {name} can only be {known} here, got {value!r:.60}")
+        raise ValueError(f"{op}: {name} can only be {known} here, got {shown(value)}")
 
 
 def flag(op: str, name: str, value: Any) -> int:
     """Booleans only: an integer is an argument that slipped (PyTorch's max_pool2d has one more)."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: expected True or False for {name}, got {value!r}")
+        raise TypeError(f"{op}: expected True or False for {name}, got {shown(value)}")
     return int(value)
 
 
@@ -108,9 +118,27 @@ def pair(op: str, name: str, value: Ints) -> list[int]:
     """One integer stands for height and width alike."""
     if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
         if len(value) != 2:
-            raise ValueError(f"{op}: expected one or two integers for {name}, got {value!r}")
+            raise ValueError(f"{op}: expected one or two integers for {name}, got {shown(value)}")
         return [integer(op, name, v) for v in value]
     return [integer(op, name, value)] * 2
+
+
+def padding(op: str, value: Padding) -> str | int | tuple[int, ...]:
+    """A padding in one of its forms, not yet for an image: "same", "valid", an integer, two or four of them."""
+    if isinstance(value, str):
+        if value in ("same", "valid"):
+            return value
+        near = f" (did you mean {value.lower()!r}?)" if value.lower() in ("same", "valid") else ""
+        raise ValueError(f"{op}: expected padding 'same' or 'valid' or integers, got {shown(value)}{near}")
+    if not isinstance(value, (Sequence, np.ndarray)):
+        return integer(op, "padding", value)
+    sides = tuple(integer(op, "padding", v) for v in value)
+    if len(sides) not in (2, 4):
+        raise ValueError(
+            f"{op}: expected padding of one, two (height, width) or four (top, left, bottom, right) "
+            f"integers, got {shown(value)}"
+        )
+    return sides
 
 
 def padding4(
@@ -126,33 +154,47 @@ def padding4(
     "same" is SAME_UPPER of ONNX and TensorFlow: ceil(size / stride) outputs for any stride, an odd total puts
     the extra row or column at the bottom or right.
     """
-    if isinstance(value, str):
-        if value not in ("same", "valid"):
-            raise ValueError(f"{op}: expected padding 'same' or 'valid' or integers, got {value!r}")
-        before, after = [0, 0], [0, 0]
-        if value == "same":
-            for k in range(2):
-                n, s = int(size[k]), max(stride[k], 1)
-                total = max((-(-n // s) - 1) * s + dilation[k] * (int(kernel[k]) - 1) + 1 - n, 0)
-                before[k], after[k] = total // 2, total - total // 2
-        return before + after
-    if isinstance(value, (Sequence, np.ndarray)):
-        sides = [integer(op, "padding", v) for v in value]
-        if len(sides) not in (2, 4):
-            raise ValueError(
-                f"{op}: expected padding of one, two (height, width) or four (top, left, bottom, right) "
-                f"integers, got {value!r}"
-            )
-        return sides if len(sides) == 4 else sides * 2
-    return [integer(op, "padding", value)] * 4
+    form = padding(op, value)
+    if isinstance(form, int):
+        return [form] * 4
+    if not isinstance(form, str):
+        return list(form) if len(form) == 4 else list(form) * 2
+    before, after = [0, 0], [0, 0]
+    if form == "same":
+        for k in range(2):
+            n, s = int(size[k]), max(stride[k], 1)
+            total = max((-(-n // s) - 1) * s + dilation[k] * (int(kernel[k]) - 1) + 1 - n, 0)
+            before[k], after[k] = total // 2, total - total // 2
+    return before + after
+
+
+def image_hint(shape: Sequence[int], channels: int | None = None) -> str:
+    """What makes images (N, C, H, W) of an array that is none, or has not so many channels; "" if unknown.
+
+    >>> image_hint((8, 28, 28, 1), 1)
+    '; images are (N, C, H, W): if this is (N, H, W, C), use x.transpose(0, 3, 1, 2)'
+    """
+    if len(shape) == 4 and shape[3] == channels:
+        return "; images are (N, C, H, W): if this is (N, H, W, C), use x.transpose(0, 3, 1, 2)"
+    if len(shape) == 2 and channels in (None, 1):
+        return "; of a single image (H, W) x[None, None] is a batch"
+    if len(shape) != 3:
+        return ""
+    if channels is None:
+        return "; x[None] adds the batch, x[:, None] the channel"
+    if shape[0] == channels:
+        return "; x[None] adds the batch"
+    if channels == 1:
+        return "; x[:, None] adds the channel"
+    return "; if this is (H, W, C), use x.transpose(2, 0, 1)[None]" if shape[2] == channels else ""
 
 
 def image_size(op: str, x: Operand, name: str = "input") -> Sequence[int]:
     """Height and width; asked before the op itself has checked the shape."""
     if len(x.shape) != 4:
         raise ValueError(
-            f"{op}: expected {name} of 4 dimensions (N, C, H, W), got {len(x.shape)} "
-            f"({name} {shape_text(x.shape)})"
+            f"{who(op, x)}: expected {name} of 4 dimensions (N, C, H, W), got {len(x.shape)} "
+            f"({name} {shape_text(x.shape)}){image_hint(x.shape)}"
         )
     return x.shape[2:]
 
@@ -161,7 +203,7 @@ def input_size(op: str, dy: Operand, input_shape: Sequence[int]) -> list[int]:
     """Height and width of input_shape, which must agree with dy, checked here, in batch and channels."""
     check_arrays(op, dy=dy)
     image_size(op, dy, "output gradient")
-    shape = [integer(op, "input_shape", n) for n in input_shape]
+    shape = list(shape_of(op, input_shape))
     if len(shape) != 4 or tuple(shape[:2]) != tuple(dy.shape[:2]):
         raise ValueError(
             f"{op}: expected an input shape ({dy.shape[0]}, {dy.shape[1]}, H, W) as of the output gradient "
@@ -185,8 +227,34 @@ def is_symbolic(x: object) -> bool:
     return tracing is not None and isinstance(x, tracing.Value)
 
 
+def who(op: str, *operands: Operand | None) -> str:
+    """As errors name a call: by its op or, while a network is traced, by its layer and path."""
+    traced = next((x for x in operands if is_symbolic(x)), None)
+    return op if traced is None else traced.trace.label(op)
+
+
+def in_place(op: str, x: Operand, y: Operand, inplace: bool) -> Operand:
+    """y; with ``inplace`` in the place of x, as PyTorch does it: whoever holds x has the result from now on."""
+    if not flag(op, "inplace", inplace):
+        return y
+    if is_symbolic(x):
+        x.id = y.id
+    else:
+        check_in_place(op, x=x)
+        x[...] = y
+    return x
+
+
+def _may_be_absent(op: str, name: str) -> bool:
+    statistics = op.startswith("batch_norm") and name not in ("x", "dy")
+    return statistics or name in ("bias", "momentum_buffer")
+
+
 def check_arrays(op: str, **arrays: Any) -> None:
     """Every given one is a float32 array: nothing is converted behind the caller's back."""
+    for name, a in arrays.items():
+        if a is None and not _may_be_absent(op, name):
+            raise TypeError(f"{op}: expected a float32 NumPy array for {name}, got None")
     if any(map(is_symbolic, arrays.values())):
         return  # parameters beside a symbolic value belong to the tracer
     for name, a in arrays.items():
@@ -194,6 +262,8 @@ def check_arrays(op: str, **arrays: Any) -> None:
             continue
         if not isinstance(a, np.ndarray):
             raise TypeError(f"{op}: expected a float32 NumPy array for {name}, got {type(a).__name__}")
+        if type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray):
+            raise TypeError(f"{op}: {name} is masked, and a mask would be lost; use {name}.filled(value)")
         if a.dtype != np.float32:
             raise TypeError(
                 f"{op}: expected a float32 array for {name}, got {a.dtype} ({name} {shape_text(a.shape)}); "
@@ -236,6 +306,8 @@ def check_labels(op: str, labels: Any, logits: Operand) -> Any:
     """Labels as int64, each checked to name one of the classes."""
     if is_symbolic(labels) or is_symbolic(logits):
         return labels
+    if isinstance(labels, np.ma.MaskedArray):
+        raise TypeError(f"{op}: labels are masked, and a mask would be lost; use labels.filled(value)")
     a = np.asarray(labels)
     if a.dtype.kind not in "iu" and a.size:
         raise TypeError(
@@ -262,6 +334,10 @@ def record_or_run(
 ) -> Sequence[Any]:
     """The op's outputs: symbolic ones when an input is, else arrays."""
     attrs = dict(attrs)
+    if not isinstance(layout, str) or not isinstance(implementation, (str, type(None))):
+        raise TypeError(
+            f"{op}: expected names as layout and implementation, got {shown(layout)}, {shown(implementation)}"
+        )
     if implementation is not None:
         attrs["implementation"] = implementation
     if any(is_symbolic(x) for x in inputs):

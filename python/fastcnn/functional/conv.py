@@ -92,11 +92,16 @@ def conv2d_backward(
 def _attrs(
     op: str, x: Operand, weight: Operand, stride: Ints, padding: Padding, dilation: Ints, groups: int
 ) -> dict[str, AttrValue]:
-    if len(x.shape) != 4 or len(weight.shape) != 4:
+    op, groups = args.who(op, x), args.integer(op, "groups", groups)
+    channels = weight.shape[1] * groups if len(weight.shape) == 4 else None
+    operands = f"input {args.shape_text(x.shape)}, weight {args.shape_text(weight.shape)}"
+    if len(x.shape) != 4 or channels is None:
+        hint = "" if channels is None else args.image_hint(x.shape, channels)
         raise ValueError(
-            f"{op}: expected input (N, C, H, W) and weight (OC, IC / groups, KH, KW), "
-            f"got input {args.shape_text(x.shape)}, weight {args.shape_text(weight.shape)}"
+            f"{op}: expected input (N, C, H, W) and weight (OC, IC / groups, KH, KW), got {operands}{hint}"
         )
+    if hint := args.image_hint(x.shape, channels) if x.shape[1] != channels else "":
+        raise ValueError(f"{op}: expected {channels} input channels, got {x.shape[1]} ({operands}){hint}")
     s, d = args.pair(op, "stride", stride), args.pair(op, "dilation", dilation)
     pads = args.padding4(op, padding, x.shape[2:], weight.shape[2:], s, d)
-    return {"stride": s, "padding": pads, "dilation": d, "groups": args.integer(op, "groups", groups)}
+    return {"stride": s, "padding": pads, "dilation": d, "groups": groups}

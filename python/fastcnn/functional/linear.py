@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from fastcnn.functional._arguments import Operand, call, check_arrays, check_input_gradient, record_or_run
+from fastcnn.functional._arguments import (
+    Operand,
+    check_arrays,
+    check_input_gradient,
+    record_or_run,
+    shape_text,
+    who,
+)
 
 __all__ = ["linear", "linear_backward"]
 
@@ -27,7 +34,16 @@ def linear(
     >>> linear(np.float32([[1, 2]]), np.float32([[3, 4]])).tolist()
     [[11.0]]
     """
-    return call("linear", {"x": x, "weight": weight, "bias": bias}, {}, layout, implementation)
+    check_arrays("linear", x=x, weight=weight, bias=bias)
+    if len(x.shape) == 1 or len(x.shape) > 2:
+        cure = (
+            "x[None] adds the batch" if len(x.shape) == 1 else "flatten it first: nn.Flatten(), F.flatten(x)"
+        )
+        raise ValueError(
+            f"{who('linear', x)}: expected input of 2 dimensions (N, features), got {len(x.shape)} "
+            f"(input {shape_text(x.shape)}); {cure}"
+        )
+    return record_or_run("linear", [x, weight, bias], {}, layout, implementation)[0]
 
 
 def linear_backward(

@@ -71,7 +71,7 @@ def _run(
     op: str, logits: Operand, labels: Any, reduction: str, layout: str, implementation: str | None
 ) -> Any:
     """The loss (1,), its gradient (N, C), and the number of rows whose largest logit is the label (1,)."""
-    if reduction not in ("mean", "sum"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
         raise ValueError(f"{op}: expected reduction 'mean' or 'sum', got {reduction!r}")
     check_arrays(op, logits=logits)
     inputs = [logits, check_labels(op, labels, logits)]

@@ -57,17 +57,20 @@ def batch_norm(
     """
     op = "batch_norm"
     args.check_arrays(op, x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    attrs: dict[str, AttrValue] = {"eps": float(eps)}
-    if not training:
+    name = args.who(op, x)
+    momentum = args.number(name, "momentum", momentum)
+    attrs: dict[str, AttrValue] = {"eps": args.number(name, "eps", eps)}
+    _check_channels(name, x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if not args.flag(name, "training", training):
         inputs = [x, running_mean, running_var, weight, bias]
         return args.record_or_run("batch_norm_inference", inputs, attrs, layout, implementation)[0]
     if not args.is_symbolic(x):
+        args.image_size(op, x)
         args.check_in_place(op, running_mean=running_mean, running_var=running_var)
-        _check_channels(op, x, weight=weight, bias=bias)  # before the statistics are updated
     mean, rstd, moments = args.record_or_run("batch_norm_stats", [x], attrs, layout)
     y = args.record_or_run("batch_norm_apply", [x, mean, rstd, weight, bias], {}, layout, implementation)[0]
     count = math.prod(x.shape) // max(x.shape[1], 1)
-    attrs = {"momentum": float(momentum), "count": count}
+    attrs = {"momentum": momentum, "count": count}
     args.record_or_run("running_statistics", [running_mean, running_var, moments], attrs)
     return y
 
@@ -97,8 +100,8 @@ def batch_norm_backward(
     op = "batch_norm_backward"
     args.check_arrays(op, dy=dy, x=x, weight=weight, running_mean=running_mean, running_var=running_var)
     args.image_size(op, x)
-    attrs: dict[str, AttrValue] = {"eps": float(eps)}
-    if training:
+    attrs: dict[str, AttrValue] = {"eps": args.number(op, "eps", eps)}
+    if args.flag(op, "training", training):
         mean, rstd, _ = args.record_or_run("batch_norm_stats", [x], attrs, layout)
         used, inputs, attrs = op, [dy, x, mean, rstd, weight], {}
     elif running_mean is None or running_var is None:
@@ -110,10 +113,12 @@ def batch_norm_backward(
 
 
 def _check_channels(op: str, x: Operand, **vectors: Operand | None) -> None:
-    args.image_size(op, x)
+    """Every vector has a number for each channel of x; before any statistics are updated."""
+    if len(x.shape) < 2:
+        return
     for name, v in vectors.items():
-        if v is not None and v.shape != x.shape[1:2]:
+        if v is not None and len(v.shape) == 1 and v.shape != x.shape[1:2]:
             raise ValueError(
-                f"{op}: expected {name} of {x.shape[1]} channels, got {args.shape_text(v.shape)} "
-                f"(input {args.shape_text(x.shape)})"
+                f"{op}: expected {v.shape[0]} channels, got {x.shape[1]} (input {args.shape_text(x.shape)}, "
+                f"{name} {args.shape_text(v.shape)}){args.image_hint(x.shape, v.shape[0])}"
             )

@@ -1,10 +1,13 @@
 """Activations and softmax. The backward functions take the output y, which is what a network keeps, or the
 input x where y does not tell.
+
+``inplace=True`` puts the result in the place of x, in its memory or, in a ``forward``, in the value that is traced:
+whoever holds x has the result from then on, as in PyTorch. Nothing gets faster: plans reuse memory by themselves.
 """
 
 from __future__ import annotations
 
-from fastcnn.functional._arguments import AttrValue, Operand, call
+from fastcnn.functional._arguments import AttrValue, Operand, call, in_place, number, only, who
 
 __all__ = [
     "leaky_relu", "leaky_relu_backward", "offset", "offset_backward", "relu", "relu_backward", "sigmoid",
@@ -14,7 +17,9 @@ __all__ = [
 _OP = "function_backward"  # of all the elementwise functions; its attribute "kind" says of which
 
 
-def relu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+def relu(
+    x: Operand, inplace: bool = False, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
     """``max(x, 0)`` of an array of any shape; NaN stays NaN.
 
     Examples
@@ -24,7 +29,7 @@ def relu(x: Operand, *, layout: str = "auto", implementation: str | None = None)
 
     Source: Nair & Hinton 2010.
     """
-    return call("relu", {"x": x}, {}, layout, implementation)
+    return in_place("relu", x, call("relu", {"x": x}, {}, layout, implementation), inplace)
 
 
 def relu_backward(
@@ -89,7 +94,12 @@ def sigmoid_backward(
 
 
 def leaky_relu(
-    x: Operand, negative_slope: float = 0.01, *, layout: str = "auto", implementation: str | None = None
+    x: Operand,
+    negative_slope: float = 0.01,
+    inplace: bool = False,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
 ) -> Operand:
     """x where it is positive, else ``negative_slope * x``, of an array of any shape.
 
@@ -100,7 +110,8 @@ def leaky_relu(
 
     Source: Maas et al. 2013.
     """
-    return call("leaky_relu", {"x": x}, {"negative_slope": negative_slope}, layout, implementation)
+    attrs = {"negative_slope": number("leaky_relu", "negative_slope", negative_slope)}
+    return in_place("leaky_relu", x, call("leaky_relu", {"x": x}, attrs, layout, implementation), inplace)
 
 
 def leaky_relu_backward(
@@ -118,8 +129,10 @@ def leaky_relu_backward(
     >>> leaky_relu_backward(np.float32([4, 4]), np.float32([0, 2]), 0.25).tolist()
     [1.0, 4.0]
     """
-    attrs: dict[str, AttrValue] = {"kind": "leaky_relu", "negative_slope": negative_slope}
-    return call("leaky_relu_backward", {"dy": dy, "x": x}, attrs, layout, implementation, _OP)
+    op = "leaky_relu_backward"
+    slope = number(op, "negative_slope", negative_slope)
+    attrs: dict[str, AttrValue] = {"kind": "leaky_relu", "negative_slope": slope}
+    return call(op, {"dy": dy, "x": x}, attrs, layout, implementation, _OP)
 
 
 def offset(
@@ -149,7 +162,9 @@ def offset_backward(
     return call("offset_backward", {"dy": dy, "y": y}, attrs, layout, implementation, _OP)
 
 
-def silu(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+def silu(
+    x: Operand, inplace: bool = False, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
     """``x / (1 + exp(-x))`` of an array of any shape.
 
     Examples
@@ -159,7 +174,7 @@ def silu(x: Operand, *, layout: str = "auto", implementation: str | None = None)
 
     Source: Elfwing et al. 2018.
     """
-    return call("silu", {"x": x}, {}, layout, implementation)
+    return in_place("silu", x, call("silu", {"x": x}, {}, layout, implementation), inplace)
 
 
 def silu_backward(
@@ -175,14 +190,15 @@ def silu_backward(
     return call("silu_backward", {"dy": dy, "x": x}, {"kind": "silu"}, layout, implementation, _OP)
 
 
-def softmax(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
-    """``exp(x) / sum(exp(x))`` of each row of x (N, C).
+def softmax(x: Operand, dim: int = 1, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+    """``exp(x) / sum(exp(x))`` of each row of x (N, C): over the last dimension, ``dim`` 1 or -1.
 
     Examples
     --------
     >>> softmax(np.float32([[7, 7]])).tolist()
     [[0.5, 0.5]]
     """
+    only(who("softmax", x), "dim", dim, 1, -1)
     return call("softmax", {"x": x}, {}, layout, implementation)
 
 

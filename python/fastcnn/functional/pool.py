@@ -24,6 +24,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    dilation: Ints = 1,
     layout: str = "auto",
     implementation: str | None = None,
 ) -> Any:
@@ -41,6 +42,8 @@ def max_pool2d(
     return_indices : bool
         Also return where each maximum lies: int64 (N, C, OH, OW), in the flattened H*W image. Not while
         tracing.
+    dilation : 1
+        Windows have no gaps; PyTorch's argument, by name.
 
     Raises
     ------
@@ -59,9 +62,11 @@ def max_pool2d(
     """
     op = "max_pool2d"
     args.check_arrays(op, x=x)
-    attrs = _attrs(op, args.image_size(op, x), kernel_size, stride, padding, ceil_mode)
+    attrs = _attrs(args.who(op, x), args.image_size(op, x), kernel_size, stride, padding, ceil_mode)
+    wanted = args.flag(op, "return_indices", return_indices)
+    args.only(args.who(op, x), "dilation", dilation, 1, (1, 1))
     y, index = args.record_or_run(op, [x], attrs, layout, implementation)
-    if not return_indices:
+    if not wanted:
         return y
     if args.is_symbolic(x):
         raise ValueError(f"{op}: return_indices is not available on a traced value")
@@ -122,7 +127,7 @@ def avg_pool2d(
     """
     op = "avg_pool2d"
     args.check_arrays(op, x=x)
-    attrs = _attrs(op, args.image_size(op, x), kernel_size, stride, padding, ceil_mode)
+    attrs = _attrs(args.who(op, x), args.image_size(op, x), kernel_size, stride, padding, ceil_mode)
     attrs["count_include_pad"] = args.flag(op, "count_include_pad", count_include_pad)
     return args.record_or_run(op, [x], attrs, layout, implementation)[0]
 
@@ -176,7 +181,7 @@ def adaptive_avg_pool2d(
     out: Any = [None, None] if output_size is None else output_size
     if isinstance(out, Sequence) and len(out) == 2:
         out = [n if wanted is None else wanted for n, wanted in zip(size, out, strict=True)]
-    attrs = {"output_size": args.pair(op, "output_size", out)}
+    attrs = {"output_size": args.pair(args.who(op, x), "output_size", out)}
     return args.record_or_run(op, [x], attrs, layout, implementation)[0]
 
 
@@ -205,7 +210,10 @@ def global_avg_pool2d(x: Operand, *, layout: str = "auto", implementation: str |
 
     Source: Lin et al. 2014, "Network in network".
     """
-    return args.call("global_avg_pool2d", {"x": x}, {}, layout, implementation)
+    op = "global_avg_pool2d"
+    args.check_arrays(op, x=x)
+    args.image_size(op, x)
+    return args.record_or_run(op, [x], {}, layout, implementation)[0]
 
 
 def global_avg_pool2d_backward(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -16,8 +16,17 @@ __all__ = [
 ]  # fmt: skip
 
 
-def flatten(x: Operand, *, layout: str = "auto", implementation: str | None = None) -> Operand:
+def flatten(
+    x: Operand,
+    start_dim: int = 1,
+    end_dim: int = -1,
+    *,
+    layout: str = "auto",
+    implementation: str | None = None,
+) -> Operand:
     """(N, C, H, W) -> (N, C*H*W), channels outermost, then rows, then columns; (N, F) stays as it is.
+
+    The batch stays: ``start_dim`` is 1 and ``end_dim`` the last dimension.
 
     Examples
     --------
@@ -25,6 +34,9 @@ def flatten(x: Operand, *, layout: str = "auto", implementation: str | None = No
     (2, 60)
     """
     args.check_arrays("flatten", x=x)
+    name = args.who("flatten", x)
+    args.only(name, "start_dim", start_dim, 1)
+    args.only(name, "end_dim", end_dim, -1, len(x.shape) - 1)
     if len(x.shape) == 2:
         return x
     return args.record_or_run("flatten", [x], {}, layout, implementation)[0]
@@ -42,7 +54,7 @@ def flatten_backward(
     """
     op = "flatten_backward"
     args.check_arrays(op, dy=dy)
-    shape = [args.integer(op, "input_shape", n) for n in input_shape]
+    shape = list(args.shape_of(op, input_shape))
     if len(dy.shape) != 2 or len(shape) != 4 or shape[0] != dy.shape[0]:
         raise ValueError(
             f"{op}: expected an output gradient (N, C*H*W) and an input shape (N, C, H, W), "
@@ -83,11 +95,14 @@ def scale(x: Operand, factor: float, *, layout: str = "auto", implementation: st
     >>> scale(np.float32([1, 2]), 3.0).tolist()
     [3.0, 6.0]
     """
-    return args.call("scale", {"x": x, "factor": np.array([factor], np.float32)}, {}, layout, implementation)
+    number = np.array([args.number(args.who("scale", x), "factor", factor)], np.float32)
+    return args.call("scale", {"x": x, "factor": number}, {}, layout, implementation)
 
 
-def concat(xs: Sequence[Operand], *, layout: str = "auto", implementation: str | None = None) -> Operand:
-    """Joins images along their channels: (N, C_k, H, W) each -> (N, sum of C_k, H, W).
+def concat(
+    xs: Sequence[Operand], dim: int = 1, *, layout: str = "auto", implementation: str | None = None
+) -> Operand:
+    """Joins images along their channels, dimension 1: (N, C_k, H, W) each -> (N, sum of C_k, H, W).
 
     Raises
     ------
@@ -99,7 +114,10 @@ def concat(xs: Sequence[Operand], *, layout: str = "auto", implementation: str |
     >>> concat([np.zeros((1, 2, 3, 3), np.float32), np.zeros((1, 5, 3, 3), np.float32)]).shape
     (1, 7, 3, 3)
     """
+    if isinstance(xs, np.ndarray) or not isinstance(xs, Iterable):
+        raise TypeError(f"concat: expected a list of arrays, got {type(xs).__name__}; write concat([a, b])")
     inputs = {f"xs[{i}]": x for i, x in enumerate(xs)}
+    args.only(args.who("concat", *inputs.values()), "dim", dim, 1)
     if not inputs:
         raise ValueError("concat: expected at least one array, got none")
     first = next(iter(inputs.values()))

@@ -26,9 +26,9 @@ _OPS = frozenset(f["name"] for f in _core.functions()) | {
     "pad_channels", "running_statistics", "scale", "slice_channels", "softmax", "subsample",
     "unflatten",
 }  # fmt: skip
-_PER_IMAGE = {("running_statistics", "count")}  # attributes that grow with the batch
 _MAX_CONSTANT = 4096  # numbers in one constant array: they are written as text
 _MAX_STEPS = 100_000
+_PER_IMAGE = "per image"  # the key of a number that is multiplied by the batch size
 _MAX_VALUE = 1 << 31  # elements of one value, per image
 
 Steps = Mapping[str, Any]  # {"steps": [...], "result": number of a value}
@@ -73,7 +73,8 @@ class Recorded(Module):
             if "layer" in step:
                 values.append(layers[step["layer"]](*operands))
             elif step["op"] in _OPS:
-                values += record(step["op"], operands, _scaled(step["op"], step["attrs"], x.shape[0]))
+                attrs = {k: _of_batch(v, x.shape[0]) for k, v in step["attrs"].items()}
+                values += record(step["op"], operands, attrs)
             else:
                 raise ValueError(f"no op named {step['op']!r:.50} for a recording")
         return values[recording["result"]]
@@ -95,13 +96,8 @@ class Recorded(Module):
                     raise ValueError(f"a value of shape {shape_text(trace.graph.shape(v))} is too large")
 
 
-def _scaled(op: str, attrs: Mapping[str, Any], batch: int) -> dict[str, Any]:
-    """The attributes of a step for so many images, of those for one."""
-    return {k: v * batch if (op, k) in _PER_IMAGE else v for k, v in attrs.items()}
-
-
-def _per_image(op: str, attrs: Mapping[str, Any], batch: int) -> dict[str, Any]:
-    return {k: v // batch if (op, k) in _PER_IMAGE and not v % batch else v for k, v in attrs.items()}
+def _of_batch(attribute: Any, batch: int) -> Any:
+    return attribute[_PER_IMAGE] * batch if isinstance(attribute, dict) else attribute
 
 
 def _value_of(operand: Any, values: list[Value], held: Mapping[str, Any]) -> Any:
@@ -124,15 +120,39 @@ def record_forward(model: Module, input_shape: Sequence[int], is_layer: IsLayer)
     shape = tuple(int(n) for n in input_shape)
     both = {}
     for training in (False, True):
-        first, again = (_steps(model, shape, training, batch, is_layer) for batch in (2, 3))
-        if first != again:
+        recordings = {n: _steps(model, shape, training, n, is_layer) for n in (2, 3)}
+        try:
+            recordings[1] = _steps(model, shape, training, 1, is_layer)
+        except ValueError:  # one image is refused: batch norm of single values
+            pass
+        alike = [_for_any_batch(recordings, n) for n in recordings]
+        if any(other != alike[0] for other in alike):
             raise ValueError(
                 f"{type(model).__name__}.forward does something else for another batch size, or for another "
                 "call: it cannot be saved. Use fastcnn.save_weights"
             )
-        both[training] = first
+        both[training] = alike[0]
     same = both[True] == both[False]
     return {"input_shape": list(shape), "eval": both[False], "train": None if same else both[True]}
+
+
+def _for_any_batch(recordings: Mapping[int, Steps], batch: int) -> dict[str, Any]:
+    """The recording for this batch size, with numbers that grow with the batch in each of them written per image."""
+    every = [recording["steps"] for recording in recordings.values()]
+
+    def attribute(i: int, name: str, value: Any) -> Any:
+        grows = type(value) is int and value and value % batch == 0
+        per_image = value // batch if grows else 0
+        found = [len(steps) > i and steps[i].get("attrs", {}).get(name) for steps in every]
+        return {_PER_IMAGE: per_image} if grows and found == [n * per_image for n in recordings] else value
+
+    steps = [
+        {**step, "attrs": {k: attribute(i, k, v) for k, v in step["attrs"].items()}}
+        if "attrs" in step
+        else step
+        for i, step in enumerate(recordings[batch]["steps"])
+    ]
+    return {**recordings[batch], "steps": steps}
 
 
 def _traced(model: Module, shape: tuple[int, ...], training: bool, batch: int) -> tuple[Trace, Value, Any]:
@@ -159,12 +179,11 @@ def _steps(
     names = {id(held): name for name, held in reversed(list(model.state_entries()))}
     number = {x.id: 0}
     steps: list[dict[str, Any]] = []
-    own = [_per_image(node["op"], node["attrs"], batch) for node in nodes]
     i = 0
     while i < len(nodes):
         call, node = calls.get(i), nodes[i]
         ids, outputs = (call.inputs, [call.output]) if call else (node["inputs"], node["outputs"])
-        step: dict[str, Any] = {"layer": call.path} if call else {"op": node["op"], "attrs": own[i]}
+        step: dict[str, Any] = {"layer": call.path} if call else {"op": node["op"], "attrs": node["attrs"]}
         if not call and node["op"] not in _OPS:
             raise ValueError(f"{type(model).__name__}.forward uses {node['op']}, which cannot be saved")
         steps.append({**step, "in": [_operand(v, number, trace, names) for v in ids]})

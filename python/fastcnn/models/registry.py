@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from fastcnn.models.lenet import lenet5
 from fastcnn.models.resnet_cifar import resnet20_cifar
 from fastcnn.nn import Module
@@ -95,9 +97,9 @@ def create(name: str, **options: int) -> Module:
     for key, value in options.items():
         if key not in entry.defaults:
             raise ValueError(f"{name}: no option {key!r}; it has {', '.join(entry.defaults)}")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name}: {key} must be a whole number of at least 1, got {value!r}")
-    chosen: dict[str, Any] = {**entry.defaults, **options}
+    chosen: dict[str, Any] = {**entry.defaults, **{key: int(value) for key, value in options.items()}}
     model = entry.build(**chosen)
     model.__dict__["last_input_shape"] = (chosen["in_channels"], *entry.input_shape[1:])  # until it has run
     return model

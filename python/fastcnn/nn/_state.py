@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 from collections.abc import Iterator
 
@@ -64,14 +65,19 @@ def manual_seed(seed: int) -> None:
 
     Raises
     ------
+    TypeError
+        The seed is no integer.
     ValueError
         The seed is negative or too large.
     """
     global _seed, _stream
-    if not 0 <= int(seed) < 2**64:
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"manual_seed: expected an integer, got {seed!r:.60}")
+    number = operator.index(seed)
+    if not 0 <= number < 2**64:
         raise ValueError(f"manual_seed: expected a seed from 0 to 2**64 - 1, got {seed}")
     with _lock:
-        _seed, _stream = int(seed), 0
+        _seed, _stream = number, 0
 
 
 def next_stream() -> tuple[int, int]:

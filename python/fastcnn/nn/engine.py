@@ -228,6 +228,11 @@ def _result(module: Module, *xs: Value) -> Value:
     if not isinstance(y, Value):
         raise TypeError(
             f"{type(module).__name__}.forward: expected one traced value as result, got {type(y).__name__}"
+            + (
+                "; model.features_at(x, names) gives what parts put out"
+                if isinstance(y, (tuple, list, dict))
+                else ""
+            )
         )
     return y
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn import _core
+from fastcnn import _core, _names
 from fastcnn.nn import _state
+
+__all__ = ["bias", "fans", "names", "weight"]
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -56,7 +59,7 @@ def weight(shape: tuple[int, ...], init: str) -> np.ndarray:
     ValueError
         Unknown name.
     """
-    if init not in _WEIGHTS:
+    if not isinstance(init, str) or init not in _WEIGHTS:
         raise ValueError(f"init: expected one of {', '.join(names())}, got {init!r}")
     return _WEIGHTS[init](shape)
 
@@ -66,3 +69,7 @@ def bias(weight_shape: tuple[int, ...], init: str) -> np.ndarray:
     if init != "default":
         return np.zeros(weight_shape[0], np.float32)
     return _uniform(weight_shape[:1], 1.0 / math.sqrt(fans(weight_shape)[0]))
+
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _names.of(__name__, __all__, {"names for the init of a layer": names()})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn.functional import _arguments as arguments
 from fastcnn.nn import _state
+from fastcnn.nn._place import OnTheCpu
 from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Value
 
@@ -40,7 +43,7 @@ class gives_way_to_parts:
         return self.method.__get__(module, owner)
 
 
-class Module:
+class Module(OnTheCpu):
     """Base of all layers and networks.
 
     A subclass makes its layers in ``__init__`` (after ``super().__init__()``) and combines them in ``forward``, in
@@ -133,11 +136,74 @@ class Module:
         _state.structure_changed()
         self._modules[name] = module
 
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Keep an array that belongs to the model but is not trained; ``self.name = Buffer(array)`` does the same.
+
+        Integers are kept as int64, other numbers as float32; None keeps the name free.
+
+        Raises
+        ------
+        ValueError
+            The name is not free or no identifier, or ``persistent`` is False: every buffer is in the state.
+        """
+        self._expect_free("register_buffer", name, "_buffers")
+        arguments.only("register_buffer", "persistent", persistent, True)
+        if tensor is None or isinstance(tensor, Buffer):
+            held = tensor
+        else:
+            a = np.asarray(tensor)
+            if a.dtype.kind not in "fiu":
+                raise TypeError(f"register_buffer: expected numbers as {name!r}, got {a.dtype}")
+            held = Buffer(a, np.float32 if a.dtype.kind == "f" else np.int64)
+        self._buffers[name] = held
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Keep a parameter; ``self.name = Parameter(array)`` does the same."""
+        self._expect_free("register_parameter", name, "_parameters")
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(
+                f"register_parameter: expected a Parameter as {name!r}, got {type(param).__name__}; "
+                "write nn.Parameter(array)"
+            )
+        self._parameters[name] = param
+
+    def _expect_free(self, who: str, name: Any, members: str) -> None:
+        if not isinstance(name, str) or not name or "." in name:
+            raise ValueError(f"{who}: expected a name without dots, got {name!r:.80}")
+        if name not in self.__dict__[members] and hasattr(self, name):
+            raise ValueError(f"{who}: {type(self).__name__} already has something named {name!r}")
+        _state.structure_changed()
+
     def children(self) -> Iterator[Module]:
         return (m for m in self._modules.values() if m is not None)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         return ((k, m) for k, m in self._modules.items() if m is not None)
+
+    def get_submodule(self, target: str) -> Module:
+        """The part at a dotted path, such as "layer2.0.conv1"; "" is this module.
+
+        Raises
+        ------
+        AttributeError
+            There is none; the message lists what is there.
+        """
+        module, path = self, ""
+        for name in target.split(".") if target else []:
+            found = module._modules.get(name)
+            if found is None:
+                where = f"{type(self).__name__} '{path}'" if path else type(self).__name__
+                parts = ", ".join(k for k, _ in module.named_children()) or "none"
+                raise AttributeError(f"{where} has no part {name!r}; there are: {parts}")
+            module, path = found, f"{path}.{name}" if path else name
+        return module
+
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call ``fn`` on every part, parts of parts first, and on this module."""
+        for child in dict.fromkeys(self.children()):
+            child.apply(fn)
+        fn(self)
+        return self
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module ("") and all its parts, each once, with dotted names."""
@@ -157,34 +223,36 @@ class Module:
     def modules(self) -> Iterator[Module]:
         return (m for _, m in self.named_modules())
 
-    def _named_members(self, kind: str) -> Iterator[tuple[str, Any]]:
+    def _named_members(self, kind: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        for path, module in self.named_modules():
+        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
             for name, held in module.__dict__[kind].items():
                 if held is not None and id(held) not in seen:
                     seen.add(id(held))
                     yield (f"{path}.{name}" if path else name), held
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        return self._named_members("_parameters")
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter once, with its dotted name behind ``prefix``; ``recurse=False``: only this module's own."""
+        return self._named_members("_parameters", prefix, recurse)
 
-    def parameters(self) -> Iterator[Parameter]:
-        return (p for _, p in self.named_parameters())
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        return (p for _, p in self.named_parameters("", recurse))
 
-    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        return self._named_members("_buffers")
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
+        return self._named_members("_buffers", prefix, recurse)
 
-    def buffers(self) -> Iterator[Buffer]:
-        return (b for _, b in self.named_buffers())
+    def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
+        return (b for _, b in self.named_buffers("", recurse))
 
-    def parameter_count(self) -> int:
-        """Number of trainable values."""
-        return sum(p.size for p in self.parameters())
+    def parameter_count(self, trainable: bool = False) -> int:
+        """Number of values in all parameters, frozen ones too; ``trainable=True``: without those."""
+        return sum(p.size for p in self.parameters() if p.requires_grad or not trainable)
 
     def train(self: M, mode: bool = True) -> M:
-        """Training behaviour (batch statistics, dropout) for this module and its parts."""
+        """Training behaviour for this module and its parts: batch norm uses the batch's statistics."""
+        training = bool(arguments.flag(f"{type(self).__name__}.train", "mode", mode))
         for m in self.modules():
-            m.__dict__["training"] = bool(mode)
+            m.__dict__["training"] = training
         _state.structure_changed()
         return self
 
@@ -207,23 +275,31 @@ class Module:
         """
         return _state.mode(None if training and self.__dict__["training"] else training)
 
-    def requires_grad_(self: M, value: bool = True) -> M:
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Freeze (False) or unfreeze all parameters."""
+        value = bool(arguments.flag(f"{type(self).__name__}.requires_grad_", "requires_grad", requires_grad))
         for p in self.parameters():
             p.requires_grad = value
         return self
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients; ``set_to_none=False``: those that are there become zeros."""
+        forget = arguments.flag(f"{type(self).__name__}.zero_grad", "set_to_none", set_to_none)
         for p in self.parameters():
-            p.grad = None
+            p.grad = None if forget or p.grad is None else np.zeros_like(p.grad)
 
     # ---- computing
 
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Compute on NumPy arrays (N, C, H, W), or record on symbolic values inside another module's ``forward``."""
+        if named:
+            try:
+                inputs = inspect.signature(self.forward).bind(*inputs, **named).args
+            except TypeError as e:
+                raise TypeError(f"{type(self).__name__}: {e}") from None
         traced = next((x for x in inputs if isinstance(x, Value)), None)
         if traced is not None:
             return traced.trace.call(self, inputs)
@@ -355,7 +431,13 @@ class Module:
             True: forward and backward pass; False: inference with batch norm folded. Default: the module's mode.
         layout : "auto", "nhwc" or "interleaved"
         """
-        return self.runner().plan(tuple(input_shape), training=training, layout=layout)
+        if not isinstance(layout, str):
+            raise TypeError(f"plan: expected the name of a layout, got {layout!r:.60}")
+        if training is not None:
+            training = bool(arguments.flag("plan", "training", training))
+        several = isinstance(input_shape, (tuple, list)) and any(np.ndim(s) > 0 for s in input_shape)
+        shapes = [arguments.shape_of("plan", s) for s in (input_shape if several else [input_shape])]
+        return self.runner().plan(tuple(shapes), training=training, layout=layout)
 
     # ---- state
 
@@ -407,7 +489,7 @@ class Module:
         """A table of layers, output shapes, parameters and multiply-adds for an input (C, H, W) or (N, C, H, W)."""
         from fastcnn.nn.summary import summarize
 
-        return summarize(self, tuple(input_shape))
+        return summarize(self, arguments.shape_of("summary", input_shape))
 
     def extra_repr(self) -> str:
         try:

@@ -89,6 +89,9 @@ class Trace:
                 )
             outer = self._stack[-1][0] if self._stack else ""
             path = self._paths[id(module)] = f"{outer}.{type(module).__name__}".strip(".")
+        if not self._stack:  # what happens to its inputs in place stays inside
+            inputs = [Value(self, x.id) if isinstance(x, Value) else x for x in inputs]
+        ids = tuple(x.id if isinstance(x, Value) else None for x in inputs)
         first = self._nodes
         self._stack.append((path, module))
         try:
@@ -97,15 +100,21 @@ class Trace:
         finally:
             self._stack.pop()
         if isinstance(result, Value):
-            ids = tuple(x.id if isinstance(x, Value) else None for x in inputs)
             self.calls.append(Call(path, module, ids, result.id, result.shape, range(first, self._nodes)))
         return result
 
+    def label(self, op: str) -> str:
+        """As messages name a call of ``op`` made now: by the library's layer, or by the module that calls it."""
+        if not self._stack:
+            return op
+        path, module = self._stack[-1]
+        library = type(module).__module__ == "fastcnn.nn.layers"
+        return label_of(module, path) if library else f"{label_of(module, path)}: {op}"
+
     def record(self, op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:
-        path, module = self._stack[-1] if self._stack else ("", None)
-        label = op if module is None else label_of(module, path)
+        path = self._stack[-1][0] if self._stack else ""
         ids = [None if x is None else x.id if isinstance(x, Value) else self.tensor(x) for x in inputs]
-        outputs = [Value(self, i) for i in self.graph.record(op, ids, attrs, path, label)]
+        outputs = [Value(self, i) for i in self.graph.record(op, ids, attrs, path, self.label(op))]
         self._nodes += 1
         return outputs
 

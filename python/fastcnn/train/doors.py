@@ -99,17 +99,6 @@ def labels_or_number(y: Any, name: str, number: Any) -> tuple[Any, Any]:
     return None, y
 
 
-def shape_of_batch(shape: Any) -> tuple[int, ...]:
-    """(N, C, H, W) as it was given."""
-    if hasattr(shape, "shape"):
-        raise TypeError(
-            "Trainer.plan: expected the shape of a batch (N, C, H, W), got an array: pass x.shape"
-        )
-    if isinstance(shape, str) or not isinstance(shape, Iterable):
-        raise TypeError(f"Trainer.plan: expected the shape of a batch (N, C, H, W), got {shape!r:.80}")
-    return tuple(whole("Trainer.plan: each size of a batch's shape", n) for n in shape)
-
-
 def callback_list(callbacks: Any) -> list[Callback]:
     """A function, several, or none (None)."""
     if callable(callbacks) and not isinstance(callbacks, type):

@@ -16,6 +16,7 @@ from fastcnn.data.arrays import Dataset
 from fastcnn.data.inputs import as_dataset, for_model, probabilities, remember
 from fastcnn.data.loader import batches
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.functional._arguments import shape_of
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
 from fastcnn.optim import SGD
@@ -164,7 +165,7 @@ class Trainer:
         """The plan of a whole training step for inputs (N, C, H, W): `describe()` and `profile()` show it."""
         self._ready("Trainer.plan")
         with self._training_mode():
-            return self._engine.training_plan(doors.shape_of_batch(input_shape))
+            return self._engine.training_plan(shape_of("Trainer.plan", input_shape))
 
     def _training_mode(self) -> contextlib.AbstractContextManager[None]:
         """For one step: a model in training mode may have parts that are not, and those stay so."""

@@ -1,0 +1,70 @@
+"""What the public modules say of names they do not have, and which names they show."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+# Names of other libraries that go by another name here, or are written another way.
+_HERE = {
+    "AveragePooling2D": "nn.AvgPool2d",
+    "BatchNormalization": "nn.BatchNorm2d",
+    "Conv2D": "nn.Conv2d",
+    "DataLoader": "fastcnn.data.batches",
+    "Dense": "nn.Linear",
+    "FashionMNIST": "fastcnn.data.fashion_mnist",
+    "GlobalAveragePooling2D": "nn.AdaptiveAvgPool2d(1)",
+    "Identity": "nn.Sequential() without layers",
+    "MNIST": "fastcnn.data.mnist",
+    "MaxPooling2D": "nn.MaxPool2d",
+    "ModuleDict": "nn.Sequential({name: layer}) or an attribute for each layer",
+    "ModuleList": "nn.Sequential(*layers) or an attribute for each layer",
+    "Softmax": "F.softmax (in training it is part of nn.CrossEntropyLoss)",
+    "TensorDataset": "fastcnn.data.ArrayDataset",
+    "from_numpy": "the array itself: models take NumPy arrays",
+    "kaiming_normal_": "init='he_normal' of a layer",
+    "kaiming_uniform_": "init='he_uniform' of a layer",
+    "lenet5": "fastcnn.models.create('lenet5')",
+    "no_grad": "model.eval(): nothing is kept for a backward pass then",
+    "resnet20_cifar": "fastcnn.models.create('resnet20_cifar')",
+    "swish": "F.silu",
+    "tensor": "a NumPy array",
+    "xavier_normal_": "init='xavier_normal' of a layer",
+    "xavier_uniform_": "init='xavier_uniform' of a layer",
+}
+_PLACES = ("nn", "functional", "optim", "data", "train", "models")
+
+
+def missing(module: str, name: str, names: Mapping[str, Iterable[str]]) -> AttributeError:
+    """The error for a name that a module does not have: another place or spelling of it, and what there is.
+
+    names : by what they are ("layers")
+    """
+    if name.startswith("_"):  # Python itself asks
+        return AttributeError(f"module {module!r} has no attribute {name!r}")
+    import difflib
+
+    lower = {known.lower(): known for group in names.values() for known in group}
+    places = (f"fastcnn.{place}" for place in _PLACES)
+    found = next((p for p in places if name in getattr(importlib.import_module(p), "__all__", ())), None)
+    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.8)
+    if name in _HERE:
+        hint = f" (here: {_HERE[name]})"
+    elif found is not None:
+        hint = f" (it is {found}.{name})"
+    else:
+        hint = f" (did you mean {lower[near[0]]}?)" if near else ""
+    listed = "".join(f"; {what}: {', '.join(group)}" for what, group in names.items())
+    return AttributeError(f"{module} has no {name}{hint}{listed}")
+
+
+def of(
+    module: str, shown: Iterable[str], names: Mapping[str, Iterable[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a module that shows these names and describes them so in errors."""
+
+    def unknown(name: str) -> Any:
+        raise missing(module, name, names)
+
+    return unknown, lambda: sorted(shown)
