@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,7 +12,7 @@ _HERE = {
     "AveragePooling2D": "nn.AvgPool2d",
     "BatchNormalization": "nn.BatchNorm2d",
     "Conv2D": "nn.Conv2d",
-    "DataLoader": "fastcnn.data.batches",
+    "DataLoader": "fastcnn.data.Loader",
     "Dense": "nn.Linear",
     "FashionMNIST": "fastcnn.data.fashion_mnist",
     "GlobalAveragePooling2D": "nn.AdaptiveAvgPool2d(1)",
@@ -42,7 +42,7 @@ def missing(module: str, name: str, names: Mapping[str, Iterable[str]]) -> Attri
 
     names : by what they are ("layers")
     """
-    if name.startswith("_") or importlib.util.find_spec(f"{module}.{name}"):  # Python itself asks
+    if name.startswith("_") or _is_file(module, name):  # Python itself asks
         return AttributeError(f"module {module!r} has no attribute {name!r}")
     import difflib
 
@@ -58,6 +58,12 @@ def missing(module: str, name: str, names: Mapping[str, Iterable[str]]) -> Attri
         hint = f" (did you mean {lower[near[0]]}?)" if near else ""
     listed = "".join(f"; {what}: {', '.join(group)}" for what, group in names.items())
     return AttributeError(f"{module} has no {name}{hint}{listed}")
+
+
+def _is_file(module: str, name: str) -> bool:
+    """Whether it is a file of this package, which ``from package import file`` first asks the package for."""
+    package = hasattr(sys.modules.get(module), "__path__")
+    return package and importlib.util.find_spec(f"{module}.{name}") is not None
 
 
 def of(

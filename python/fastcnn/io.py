@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastcnn._files import write_whole
-from fastcnn.data.arrays import Preprocessing
-from fastcnn.functional._arguments import shape_of
+from fastcnn.data.inputs import BATCH, outputs, probabilities
+from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.functional._arguments import shape_of, shape_text
 from fastcnn.models.tree import build, describe
 from fastcnn.nn import Module
 
@@ -25,7 +27,13 @@ __all__ = ["SavedModel", "load", "load_weights", "read", "save", "save_weights"]
 
 _FORMAT = 1
 _KEY = "fastcnn"  # the one entry of the header's metadata
-_DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+# Half precision, as others write it, is read as float32: that is exact.
+_DTYPES: dict[str, np.dtype] = {
+    "F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
+}  # fmt: skip
+_OTHERS = {  # how files of others begin
+    b"PK\x03\x04": "a PyTorch file", b"\x80\x02": "a PyTorch file", b"\x89HDF": "a Keras file",
+}  # fmt: skip
 _FIELDS = {"format", "version", "architecture", "input_shape", "classes", "preprocessing"}
 _MAX_SIDE = 1 << 20
 
@@ -54,6 +62,17 @@ class SavedModel:
     preprocessing: Preprocessing | None
     version: str
 
+    def predict_proba(self, images: Any, batch_size: int = BATCH) -> np.ndarray:
+        """Probability of each class (N, K), float32, of paths, pictures, arrays or a data set.
+
+        See `fastcnn.data.inputs.probabilities`.
+        """
+        return probabilities(self.model, images, batch_size, self.input_shape)
+
+    def predict(self, images: Any, batch_size: int = BATCH) -> np.ndarray:
+        """The most probable class of each image (N,), int64, whose name is ``classes[k]``; see `predict_proba`."""
+        return self.predict_proba(images, batch_size).argmax(axis=1)
+
 
 def save(
     model: Module,
@@ -73,39 +92,93 @@ def save(
         shape.
     path : path of the file, usually ending in ``.safetensors``
     input_shape : (C, H, W), optional
-        Default: that of the model's last call. A recording needs one.
+        Default: that of the model's last call or training. A recording needs one.
     classes : sequence of str, optional
+        Default: ``model.classes``, which training sets.
     preprocessing : Preprocessing, optional
+        Default: ``model.preprocessing``, which training sets.
 
     Raises
     ------
     ValueError
-        When the architecture cannot be written down; use `save_weights` then.
+        When the architecture cannot be written down (use `save_weights` then); when the network does not read inputs of
+        this shape or has another number of classes.
     OSError
         When the file cannot be written; what was there before is then unchanged.
     """
     from fastcnn import __version__
 
-    shape = model.last_input_shape if input_shape is None else shape_of("save", input_shape)
+    _check_model("save", model, path)
+    if not isinstance(preprocessing, (Preprocessing, type(None))):
+        raise TypeError(
+            f"save: preprocessing must be a fastcnn.data.Preprocessing, got {preprocessing!r:.60}"
+        )
+    shape = model.last_input_shape if input_shape is None else _given_shape(input_shape)
+    architecture = describe(model, shape)
+    try:
+        count = None if shape is None else outputs(model, shape)
+    except (ValueError, TypeError) as e:
+        if input_shape is not None:
+            raise ValueError(
+                f"save: the network does not read inputs of shape {shape_text(shape)}: {e}"
+            ) from None
+        shape = count = None  # it was changed since it ran
+    names = _names(model, classes, count)
+    preprocessing = model.preprocessing if preprocessing is None else preprocessing
     entry = {
         "format": _FORMAT,
         "version": __version__,
-        "architecture": describe(model, shape),
-        "input_shape": None if shape is None else [int(n) for n in shape],
-        "classes": None if classes is None else [str(c) for c in classes],
+        "architecture": architecture,
+        "input_shape": None if shape is None else list(shape),
+        "classes": names,
         "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
     }
     _described(entry, "save")  # what is written can be read
     _write(path, model.state_dict(), {_KEY: json.dumps(entry, sort_keys=True)})
 
 
+def _check_model(who: str, model: Any, path: Any) -> None:
+    """The model comes first, then the path."""
+    if isinstance(model, Module) and isinstance(path, (str, os.PathLike)):
+        return
+    if isinstance(path, Module):
+        raise TypeError(f"{who}: expected the model first, then the path: {who}(model, path)")
+    hint = "; of a state_dict no architecture is known: pass the model" if isinstance(model, Mapping) else ""
+    got = type(path if isinstance(model, Module) else model).__name__
+    raise TypeError(f"{who}: expected {who}(model, path), got {got}{hint}")
+
+
+def _given_shape(shape: Any) -> tuple[int, ...]:
+    sizes = shape_of("save: input_shape", shape)
+    if not 1 <= len(sizes) <= 3:
+        raise ValueError(
+            f"save: expected the input_shape of one input, without the batch, such as (1, 28, 28), got {sizes}"
+        )
+    return sizes
+
+
+def _names(model: Module, classes: Any, count: int | None) -> list[str] | None:
+    """The classes' names, one per output where it is known how many there are."""
+    if isinstance(classes, str) or not isinstance(classes, (Iterable, type(None))):
+        raise TypeError(f"save: classes must be a sequence of names, got {classes!r:.60}")
+    names = list(map(str, classes if classes is not None else model.classes or ()))
+    if not names or count is None or len(names) == count:
+        return names or None
+    if classes is not None:
+        raise ValueError(f"save: {len(names)} class names for a network with {count} outputs")
+    text = f"save: model.classes has {len(names)} names, the network {count} outputs: none are written"
+    warnings.warn(text, UserWarning, stacklevel=3)
+    return None
+
+
 def save_weights(model: Module, path: str | os.PathLike[str]) -> None:
     """Write only the named arrays of `model.state_dict()`."""
+    _check_model("save_weights", model, path)
     _write(path, model.state_dict(), {})
 
 
 def load(path: str | os.PathLike[str]) -> Module:
-    """Read a model that `save` wrote, in evaluation mode. `read` also gives classes and preprocessing.
+    """Read a model that `save` wrote, in evaluation mode, with its ``classes`` and ``preprocessing``.
 
     Raises
     ------
@@ -137,7 +210,20 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
     shape, classes = (None if v is None else tuple(v) for v in (entry["input_shape"], entry["classes"]))
     stored = entry["preprocessing"]
     preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+    model.__dict__["last_input_shape"] = shape
+    model.preprocessing, model.classes = preprocessing, classes
+    if shape is not None and classes is not None:
+        _check_classes(path, model, shape, len(classes))
     return SavedModel(model, shape, classes, preprocessing, entry["version"])
+
+
+def _check_classes(path: Any, model: Module, shape: tuple[int, ...], names: int) -> None:
+    try:
+        count = outputs(model, shape)
+    except (ValueError, TypeError) as e:
+        raise ValueError(f"{path}: the network does not read its input shape ({e})") from None
+    if count is not None and count != names:
+        raise ValueError(f"{path}: {names} class names for a network with {count} outputs")
 
 
 def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
@@ -148,6 +234,7 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
     ValueError
         When the file is damaged, or names and shapes differ; the model is then unchanged.
     """
+    _check_model("load_weights", model, path)
     tensors, _ = _read(path)
     _check_types(model, tensors)
     model.load_state_dict(tensors)
@@ -179,21 +266,35 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
     try:
         entries: Any = deserialize(data)
     except (SafetensorError, ValueError, TypeError) as e:
-        raise ValueError(f"{path}: not a safetensors file ({e})") from None
+        raise ValueError(f"{path}: not a safetensors file ({_instead(data) or e})") from None
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"{path}: {name}: expected F32 or I64, got {entry['dtype']}")
+            known = ", ".join(_DTYPES)
+            raise ValueError(f"{path}: {name}: expected one of {known}, got {entry['dtype']}")
         if 0 in entry["shape"]:
             raise ValueError(f"{path}: {name}: shape {entry['shape']} holds nothing")
         flat = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
         try:
-            tensors[name] = flat.reshape(entry["shape"])
+            tensors[name] = _widened(entry["dtype"], flat).reshape(entry["shape"])
         except (ValueError, OverflowError) as e:
             raise ValueError(f"{path}: {name}: {e}") from None
     header = _json(data[8 : 8 + int.from_bytes(data[:8], "little")], f"{path}: the header")
     metadata = header.get("__metadata__") or {}
     return tensors, metadata
+
+
+def _widened(dtype: str, flat: np.ndarray) -> np.ndarray:
+    if dtype == "BF16":  # the upper half of a float32
+        return (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.astype(np.float32) if dtype == "F16" else flat
+
+
+def _instead(data: bytes) -> str:
+    kind = next((kind for begin, kind in _OTHERS.items() if data.startswith(begin)), "")
+    if kind == "a PyTorch file":
+        return f"{kind}: torch.load it, build the network, and give its state_dict to model.load_state_dict"
+    return f"{kind}: give its arrays, transposed as needed, to model.load_state_dict" if kind else ""
 
 
 def _json(text: str | bytes, what: str) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def test_predict_reads_other_peoples_images(trained, tmp_path, capfd):
 
 def test_predict_goes_on_after_a_bad_image(trained, tmp_path, capfd):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    Image.new("L", (28, 28)).save(tmp_path / "good.png")
+    good = Image.new("L", (28, 28))
+    good.paste(255, (12, 4, 16, 24))
+    good.save(tmp_path / "good.png")
     assert run("predict", trained[0], tmp_path / "bad.png", tmp_path / "none.png", tmp_path / "good.png") == 1
     out = capfd.readouterr()
     assert out.err.count("\n") == 2 and "not a readable image" in out.err and "No such file" in out.err

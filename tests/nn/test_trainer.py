@@ -191,6 +191,7 @@ def test_callbacks_can_end_it():
 def test_evaluation_leaves_the_mode_alone():
     t = trainer()
     t.model.train()
+    t.preprocessing = data.Preprocessing()
     t.evaluate(blobs(16))
     t.predict(blobs(16)[0])
     assert t.model.training

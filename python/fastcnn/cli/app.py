@@ -35,6 +35,8 @@ Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA)]
 ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="A model file that train wrote")]
 _DATA_DIR = "Where the files of mnist or fashion_mnist are, or will be put"
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help=_DATA_DIR)]
+_SKIP = "Leave out files that are no readable images, instead of stopping"
+Skip = Annotated[bool, typer.Option("--skip-unreadable", help=_SKIP)]
 Threads = Annotated[int | None, typer.Option(min=1, help="Default: the CPUs this process may use")]
 
 
@@ -56,6 +58,7 @@ def train(
     shift: Annotated[int | None, typer.Option(min=0, help="Move images at random by so many pixels")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides initial weights, order and shifts")] = 0,
     threads: Threads = None,
+    skip_unreadable: Skip = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NET-DATA.safetensors")] = None,
 ) -> int:
     """Train a network, print a table of loss and accuracy, and write a model file.
@@ -79,7 +82,8 @@ def train(
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: expected a file's name in a folder that exists")
     _use_threads(threads)
-    held_in, held_out = sources.open_parts(data, data_dir, spec.input_shape, settings.shift)
+    on_error = "skip" if skip_unreadable else "raise"
+    held_in, held_out = sources.open_parts(data, data_dir, spec.input_shape, settings.shift, on_error)
     fastcnn.manual_seed(seed)
     shape, classes = held_in.input_shape, held_in.classes
     model = models.create(net, num_classes=len(classes), in_channels=shape[0])
@@ -113,14 +117,25 @@ def train(
 
 
 @app.command(epilog="Example: [bold]fastcnn evaluate lenet5-digits.safetensors digits[/bold]")
-def evaluate(file: ModelFile, data: Data, data_dir: DataDir = None, threads: Threads = None) -> None:
-    """Measure a trained network on the held-out images of a data set."""
+def evaluate(
+    file: ModelFile,
+    data: Data,
+    data_dir: DataDir = None,
+    threads: Threads = None,
+    skip_unreadable: Skip = False,
+) -> None:
+    """Measure a trained network on the held-out images of a data set.
+
+    Of a folder that is its test (or val) part; without parts it is measured on all images.
+    """
     from fastcnn import functional
     from fastcnn.data import batches, sources
 
     _use_threads(threads)
     saved, shape = _opened(file)
-    dataset = sources.open_held_out(data, data_dir, shape, saved.preprocessing, saved.classes)
+    on_error = "skip" if skip_unreadable else "raise"
+    dataset = sources.open_held_out(data, data_dir, shape, saved.preprocessing, saved.classes, on_error)
+    show.line(f"{data}: {dataset.describe()}")
     if dataset.input_shape != shape:
         raise ValueError(
             f"{data}: images are {shape_text(dataset.input_shape)}, the network reads {shape_text(shape)}"
@@ -146,20 +161,15 @@ def predict(
     threads: Threads = None,
 ) -> int:
     """Say what is on each image: class, probability, and a bar per class."""
-    from fastcnn import functional
-    from fastcnn.data import Preprocessing, read_image
-
     _use_threads(threads)
-    saved, shape = _opened(file)
-    preprocessing = saved.preprocessing or Preprocessing(mode="L" if shape[0] == 1 else "RGB")
+    saved, _ = _opened(file)
     status = 0
     for path in images:
         try:
-            pixels = read_image(path, preprocessing, shape[1:])[None]
+            proba = saved.predict_proba(path)[0]
         except (ValueError, OSError) as e:
             status = fail(*explained(e))
             continue
-        proba = functional.softmax(saved.model(preprocessing.apply(pixels)))[0]
         classes = saved.classes or tuple(map(str, range(len(proba))))
         show.prediction(str(path), classes, proba)
     return status

@@ -7,15 +7,18 @@
 from typing import TYPE_CHECKING
 
 from fastcnn import _names
-from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
+from fastcnn.data.arrays import ArrayDataset, Dataset
 from fastcnn.data.bundled import digits
 from fastcnn.data.folders import ImageFolder, image_folder
 from fastcnn.data.idx import read_idx, write_idx
 from fastcnn.data.images import read_image
+from fastcnn.data.inputs import as_dataset
+from fastcnn.data.loader import Loader, batches
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.published import fashion_mnist, mnist
 
 __all__ = [
-    "ArrayDataset", "Dataset", "ImageFolder", "Preprocessing", "as_dataset", "batches", "digits",
+    "ArrayDataset", "Dataset", "ImageFolder", "Loader", "Preprocessing", "as_dataset", "batches", "digits",
     "fashion_mnist", "image_folder", "mnist", "read_idx", "read_image", "write_idx",
 ]  # fmt: skip
 

@@ -10,9 +10,10 @@ from importlib import resources
 
 import numpy as np
 
-from fastcnn.data.arrays import ArrayDataset, Preprocessing
+from fastcnn.data.arrays import ArrayDataset
 from fastcnn.data.idx import read_idx
 from fastcnn.data.order import held_out
+from fastcnn.data.preprocessing import Preprocessing
 
 _SIDE, _BORDER = 20, 4  # as in MNIST: a 20x20 digit in a 28x28 field (LeCun et al. 1998, section III.A)
 
@@ -52,7 +53,7 @@ def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
         classes=tuple("0123456789"),
         preprocessing=Preprocessing(mean=(0.1573,), std=(0.2930,), glyph=20 / 28),
         shift=(2 if train else 0) if shift is None else shift,
-    )
+    ).assumed()
 
 
 def _enlarged(counts: np.ndarray) -> np.ndarray:

@@ -36,20 +36,20 @@ def fetch(name: str, mirrors: Sequence[str], sha256: str, size: int, folder: Pat
     OSError
         When the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     reasons = []
     for mirror in mirrors:
         try:
             data = _read_exactly(mirror + name, size)
         except (OSError, ValueError) as e:
-            reasons.append(f"{mirror}: {getattr(e, 'reason', e)}")
+            reasons.append(f"{mirror} ({getattr(e, 'reason', e)})")
             continue
         if hashlib.sha256(data).hexdigest() != sha256:
-            reasons.append(f"{mirror}: another file than the published one (SHA-256 differs)")
+            reasons.append(f"{mirror} (another file than the published one: SHA-256 differs)")
             continue
+        folder.mkdir(parents=True, exist_ok=True)  # not for a name that nothing came for
         write_whole(folder / name, data)
         return folder / name
-    raise ConnectionError("; ".join(reasons) or "no mirrors")
+    raise ConnectionError(" or ".join(reasons) or "no mirror")
 
 
 def _read_exactly(url: str, size: int) -> bytes:

@@ -1,19 +1,29 @@
-"""One image file as the pixels that a network reads: decoding, channels, size, and centring of glyphs."""
+"""One picture as the pixels that a network reads: decoding, channels, size, and centring of glyphs."""
 
 from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastcnn.data.arrays import Preprocessing
+from fastcnn.data.preprocessing import Preprocessing
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_READ = "JPEG, PNG, BMP, GIF, WebP, TIFF and PPM are read"
+_SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
+    *(b"P%d" % kind for kind in range(1, 7)),
+)  # fmt: skip
 _MAX_PIXELS = 1 << 27
 _INK = 64  # of 255: what belongs to a glyph, after the page was taken off and the contrast stretched
+_MIN_CONTRAST = 24  # of 255: less than this is a blank page
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that 16-bit files are known to hold
+
+_pillow_limit = threading.Lock()
 
 
 def read_image(
@@ -32,7 +42,7 @@ def read_image(
     Raises
     ------
     ValueError
-        When the bytes are not an image that can be decoded.
+        When the bytes are not an image that can be decoded, or it shows no glyph where one is looked for.
     OSError
         When the file cannot be opened.
     """
@@ -41,25 +51,80 @@ def read_image(
     return decode(data, name, preprocessing, size)
 
 
-def decode(
-    data: bytes, name: str, preprocessing: Preprocessing, size: tuple[int, int] | None, glyph: bool = True
-) -> np.ndarray:
-    """As `read_image`; `name` is for the error text, `glyph=False` leaves glyphs where they are."""
-    from PIL import Image
-
+def decode(data: bytes, name: str, preprocessing: Preprocessing, size: tuple[int, int] | None) -> np.ndarray:
+    """As `read_image`; `name` is for the error text."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels, at most {_MAX_PIXELS} are read")
-            plain = _flattened(image, preprocessing.mode)
+        with _opened(data) as image:
+            plain = _flattened(image, preprocessing)
     except MemoryError:
         raise
     except Exception as e:  # decoders of damaged files raise many kinds
-        raise ValueError(f"{name}: not a readable image ({str(e) or type(e).__name__})") from None
-    if glyph and preprocessing.glyph > 0:
+        raise ValueError(f"{name}: not a readable image ({_reason(e)})") from None
+    return _prepared(plain, name, preprocessing, size)
+
+
+def convert(
+    image: Any, preprocessing: Preprocessing, size: tuple[int, int] | None, name: str = "image"
+) -> np.ndarray:
+    """The same for a picture in memory: a Pillow image, or pixels (H, W) or (H, W, C) uint8."""
+    from PIL import Image
+
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image))
+    try:
+        plain = _flattened(image, preprocessing)
+    except (ValueError, OSError) as e:
+        raise ValueError(f"{name}: not a readable image ({_reason(e)})") from None
+    return _prepared(plain, name, preprocessing, size)
+
+
+def looks_readable(begin: bytes) -> bool:
+    """Whether a file that begins so can be one of the formats that are read."""
+    return begin.startswith(_SIGNATURES)
+
+
+def is_grey(mode: str) -> bool:
+    """Whether images of one of Pillow's modes have no colour."""
+    return mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16")
+
+
+def size_and_mode(data: bytes) -> tuple[int, int, str]:
+    """Width, height and Pillow's mode, from the header alone."""
+    with _opened(data) as image:
+        return image.width, image.height, image.mode
+
+
+def _opened(data: bytes) -> Any:
+    """The image, not yet decoded; at most _MAX_PIXELS (Pillow's own limit only warns, of every user's images)."""
+    from PIL import Image
+
+    with _pillow_limit:
+        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = theirs
+    if image.width * image.height > _MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels, at most {_MAX_PIXELS:,} are read")
+    return image
+
+
+def _reason(e: Exception) -> str:
+    if type(e).__name__ == "UnidentifiedImageError":
+        return _READ
+    return str(e) or type(e).__name__
+
+
+def _prepared(
+    plain: Any, name: str, preprocessing: Preprocessing, size: tuple[int, int] | None
+) -> np.ndarray:
+    if preprocessing.glyph > 0:
         plain = _dark_page(plain)
+        ink = _ink(plain)
+        if ink.max() < _MIN_CONTRAST:
+            raise ValueError(f"{name}: no glyph found (a blank page?)")
         if size is not None and (plain.height, plain.width) != size:
-            plain = _centred_glyph(plain, size, preprocessing.glyph)
+            plain = _centred_glyph(ink, size, preprocessing).convert(plain.mode)
     if size is not None and (plain.height, plain.width) != size:
         plain = _fitted(plain, size)
     pixels = np.asarray(plain, np.uint8)
@@ -73,18 +138,20 @@ def _dark_page(image: Any) -> Any:
     return ImageOps.invert(image) if np.mean(_border_colour(image)) > 127 else image
 
 
-def _centred_glyph(image: Any, size: tuple[int, int], fill: float) -> Any:
-    """The glyph at `fill` of the image's side, its centre of mass in the middle (as MNIST was made)."""
+def _ink(image: Any) -> np.ndarray:
+    """How much lighter than the border each pixel is."""
+    pixels = np.asarray(image.convert("L"), np.float64)
+    return np.clip(pixels - np.median(_border(pixels)), 0, None)
+
+
+def _centred_glyph(ink: np.ndarray, size: tuple[int, int], preprocessing: Preprocessing) -> Any:
+    """The glyph at its part of the image's side, its centre of mass in the middle (as MNIST was made)."""
     from PIL import Image
 
-    pixels = np.asarray(image.convert("L"), np.float64)
-    ink = np.clip(pixels - np.median(_border(pixels)), 0, None)
-    ink *= 255 / max(ink.max(), 1)
+    ink = ink * (255 / ink.max())
     rows, columns = np.flatnonzero((ink >= _INK).any(axis=1)), np.flatnonzero((ink >= _INK).any(axis=0))
-    if not len(rows):
-        return image
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    factor = fill * min(size[0] / box.shape[0], size[1] / box.shape[1])
+    factor = preprocessing.glyph * min(size[0] / box.shape[0], size[1] / box.shape[1])
     height, width = (max(1, round(side * factor)) for side in box.shape)
     small = Image.fromarray(np.rint(box).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     weights = np.asarray(small, np.float64)
@@ -95,11 +162,11 @@ def _centred_glyph(image: Any, size: tuple[int, int], fill: float) -> Any:
     left = min(max(round(size[1] / 2 - middle_x), 0), size[1] - width)
     out = Image.new("L", (size[1], size[0]), 0)
     out.paste(small, (left, top))
-    return out.convert(image.mode)
+    return out
 
 
-def _flattened(image: Any, mode: str) -> Any:
-    """In `mode`, right way up, with what is transparent shown on white."""
+def _flattened(image: Any, preprocessing: Preprocessing) -> Any:
+    """In the preprocessing's mode, right way up, with what is transparent shown on white."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -107,9 +174,20 @@ def _flattened(image: Any, mode: str) -> Any:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        image = Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    return image.convert(mode)
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = Image.fromarray(_eight_bits(np.asarray(image), stretch=preprocessing.glyph > 0))
+    return image.convert(preprocessing.mode)
+
+
+def _eight_bits(pixels: np.ndarray, stretch: bool) -> np.ndarray:
+    """Pixels of more bits as uint8. `stretch`: by the range that they use, as glyphs need contrast alone."""
+    if pixels.dtype.kind == "f":
+        if not stretch or not np.isfinite(pixels).all() or pixels.min() < 0:
+            raise ValueError("pixels are floats, whose range nothing states: save it with 8 or 16 bits")
+        pixels = np.rint(pixels * 65535) if pixels.max() <= 1 else pixels
+    levels = pixels.astype(np.int64).clip(0, 65535)
+    bits = next(b for b in _DEPTHS if levels.max() < 1 << b) if stretch else 16
+    return (levels >> (bits - 8)).astype(np.uint8)
 
 
 def _fitted(image: Any, size: tuple[int, int]) -> Any:

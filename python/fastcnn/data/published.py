@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcnn.data.arrays import ArrayDataset, Preprocessing
+from fastcnn.data.arrays import ArrayDataset
 from fastcnn.data.download import cache_folder, fetch
 from fastcnn.data.idx import read_idx
+from fastcnn.data.preprocessing import Preprocessing
 
 _Part = tuple[bool, str]  # train, "images" or "labels"
 
@@ -131,7 +132,7 @@ def _load(
         raise ValueError(f"{labels_path}: {len(labels)} labels for the {len(images)} images of {images_path}")
     if labels.size and labels.max() > 9:
         raise ValueError(f"{labels_path}: expected labels of 0 to 9, got {labels.max()}")
-    return ArrayDataset(images, labels, which.classes, which.preprocessing, shift)
+    return ArrayDataset(images, labels, which.classes, which.preprocessing, shift).assumed()
 
 
 def _folders(which: _Published, path: str | os.PathLike[str] | None) -> list[Path]:
@@ -152,14 +153,12 @@ def _locate(which: _Published, path: str | os.PathLike[str] | None, part: _Part,
         if (folder / name).is_file():
             return folder / name
     target = folders[0] if path is not None else folders[-1]
-    file, reason = _usual_names(part)[0], "downloading is switched off"
+    file = _usual_names(part)[0]
+    reason = f"{' and '.join(which.mirrors)} have it, downloading is switched off"
     if download:
         try:
             return fetch(file, which.mirrors, *which.files[part], target)
         except OSError as e:  # no network, or a folder that cannot be written
-            reason = str(e)
+            reason = f"not downloaded from {e}"
     names = ", ".join(sorted(_usual_names(p)[0] for p in which.files))
-    raise FileNotFoundError(
-        f"{which.title}: {file} is not in {target} and was not downloaded ({reason}). "
-        f"Put {names} into {target}; they are at {' and '.join(which.mirrors)}"
-    )
+    raise FileNotFoundError(f"{which.title}: {file} is not in {target} ({reason}). Put {names} there")

@@ -100,4 +100,6 @@ def create(name: str, **options: int) -> Module:
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name}: {key} must be a whole number of at least 1, got {value!r}")
     chosen: dict[str, Any] = {**entry.defaults, **{key: int(value) for key, value in options.items()}}
-    return entry.build(**chosen)
+    model = entry.build(**chosen)
+    model.__dict__["last_input_shape"] = (chosen["in_channels"], *entry.input_shape[1:])  # until it has run
+    return model

@@ -372,10 +372,11 @@ class TrainingStep:
         x = check_input(type(self.model).__name__, x)
         y = np.asarray(y)
         if y.dtype.kind not in "iu":
-            raise TypeError(f"labels: expected integers, got {y.dtype}")
+            raise TypeError(f"labels: expected integers, got {y.dtype}{_arguments.label_hint(y)}")
         if y.shape != x.shape[:1]:
             raise ValueError(
                 f"labels: expected one per image, got shape {shape_text(y.shape)} for input {shape_text(x.shape)}"
+                f"{_arguments.label_hint(y)}"
             )
         return x, np.ascontiguousarray(y, dtype=np.int64)
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn.functional import _arguments as arguments
-from fastcnn.functional._arguments import shape_text
 from fastcnn.nn import _state
 from fastcnn.nn._place import OnTheCpu
 from fastcnn.nn.parameter import Buffer, Parameter
@@ -30,6 +29,18 @@ def _names(names: Any) -> list[str]:
     if any(not isinstance(name, str) for name in listed):
         raise TypeError(f"expected names of parts, got {names!r:.80}")
     return listed
+
+
+class gives_way_to_parts:
+    """A method that a part of the same name (``self.predict = nn.Linear(...)``) takes the place of."""
+
+    def __init__(self, method: Any) -> None:
+        self.method, self.__doc__ = method, method.__doc__
+
+    def __get__(self, module: Any, owner: Any = None) -> Any:
+        if module is not None and self.method.__name__ in module._modules:
+            return module._modules[self.method.__name__]
+        return self.method.__get__(module, owner)
 
 
 class Module(OnTheCpu):
@@ -366,6 +377,36 @@ class Module(OnTheCpu):
         """
         return self.runner().probe(x, [], seed, of, _names(names))[1]
 
+    @gives_way_to_parts
+    def predict_proba(self, images: Any, batch_size: int = 256) -> np.ndarray:
+        """Probability of each class (N, K), float32, of paths, pictures, arrays or a data set.
+
+        uint8 pixels and pictures go through ``preprocessing``, which training (`Trainer.fit`) and reading a file set;
+        float32 arrays are network input. See `fastcnn.data.inputs.probabilities`. The mode stays as it is.
+
+        Raises
+        ------
+        ValueError
+            For pixels and a model without ``preprocessing`` for them; for files that are no images; for no images.
+
+        Examples
+        --------
+        >>> import numpy as np, fastcnn
+        >>> net = fastcnn.models.create("lenet5")
+        >>> net.predict_proba(np.zeros((2, 1, 28, 28), np.float32)).shape
+        (2, 10)
+        """
+        from fastcnn.data.inputs import probabilities
+
+        return probabilities(self, images, batch_size)
+
+    @gives_way_to_parts
+    def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
+        """The most probable class of each image (N,), int64; see :meth:`predict_proba`."""
+        from fastcnn.data.inputs import probabilities
+
+        return probabilities(self, images, batch_size).argmax(axis=1)
+
     def runner(self) -> Any:
         """The object that traces this module and keeps its plans."""
         if self.__dict__["_runner"] is None:
@@ -411,36 +452,26 @@ class Module(OnTheCpu):
         """Copies of all parameters and buffers by dotted name, in PyTorch's order."""
         return {name: held.data.copy() for name, held in self.state_entries()}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Any:
         """Set parameters and buffers from arrays (or CPU tensors of PyTorch) by name; all or nothing.
 
-        A common prefix ``module.`` (left by data-parallel training) is taken off. ``num_batches_tracked`` may be
-        missing, as in files older than it.
+        Common prefixes ``module.`` and ``_orig_mod.`` (left by data-parallel and compiled training) are taken off; of a
+        checkpoint that holds the arrays in its entry "state_dict" or "model", that entry is taken.
+        ``num_batches_tracked`` may be missing, as in files older than it.
+
+        Returns
+        -------
+        named tuple (missing_keys, unexpected_keys)
+            Empty when ``strict``.
 
         Raises
         ------
         ValueError
-            Entries are missing, unexpected or of another shape: all are listed. Nothing is changed then.
+            Entries are missing, unexpected or of another shape: they are listed. Nothing is changed then.
         """
-        if state and all(k.startswith("module.") for k in state):
-            state = {k[len("module.") :]: v for k, v in state.items()}
-        own = dict(self.state_entries())
-        missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-        unexpected = [k for k in state if k not in own]
-        arrays = {k: np.asarray(v) for k, v in state.items() if k in own}
-        misshapen = [
-            f"{k} (expected {shape_text(own[k].shape)}, got {shape_text(a.shape)})"
-            for k, a in arrays.items()
-            if a.shape != own[k].shape
-        ]
-        not_numbers = [f"{k} ({a.dtype})" for k, a in arrays.items() if a.dtype.kind not in "fiu"]
-        problems = [("missing", missing), ("unexpected", unexpected)] if strict else []
-        problems += [("of the wrong shape", misshapen), ("not numbers", not_numbers)]
-        if any(names for _, names in problems):
-            text = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems if names)
-            raise ValueError(f"load_state_dict: {type(self).__name__} does not fit: {text}")
-        for k, a in arrays.items():
-            own[k].assign(a)
+        from fastcnn.nn.checkpoint import load
+
+        return load(self, state, strict)
 
     def save(self, path: Any, **details: Any) -> None:
         """Write weights and architecture to a safetensors file; see :func:`fastcnn.save`."""

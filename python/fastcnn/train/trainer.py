@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn import functional
-from fastcnn.data.arrays import ArrayDataset, Dataset, Preprocessing, as_dataset, batches
+from fastcnn.data.arrays import Dataset
+from fastcnn.data.inputs import as_dataset, for_model, probabilities, remember
+from fastcnn.data.loader import batches
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.functional._arguments import shape_of
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
@@ -280,7 +282,7 @@ class Trainer:
         ...         best.update(loss=record.validation.loss, epoch=record.epoch, weights=model.state_dict())
         ...     return record.epoch - best["epoch"] >= 2  # epochs without a better one
         >>> history = trainer.fit(digits, 5, validation_data=held_out, callbacks=keep_best)
-        >>> model.load_state_dict(best["weights"])
+        >>> _ = model.load_state_dict(best["weights"])
         """
         optimizer = self._ready("Trainer.fit")
         doors.check_optimizer(self.model, optimizer)
@@ -294,21 +296,20 @@ class Trainer:
             raise ValueError(f"initial_epoch must be less than the {total} epochs in all, got {first}")
         if on_interrupt not in ("raise", "return"):
             raise ValueError(f"on_interrupt: expected 'raise' or 'return', got {on_interrupt!r:.80}")
-        data = as_dataset(x if y is None else (x, y))
-        held_out = None if validation_data is None else as_dataset(validation_data)
-        if len(data) == 0:
+        data = whole = as_dataset(x, self.model.preprocessing, y)
+        if len(whole) == 0:
             raise ValueError("there are no images to train on")
-        if validation_split and held_out is None:
-            data, held_out = doors.last_part_apart(data, validation_split)
+        held_out = None
+        if validation_split and validation_data is None:
+            data, held_out = doors.last_part_apart(whole, validation_split)
         rate = ScheduledRate(optimizer, schedule, first, total, -(-len(data) // batch_size))
         if self._rate is not None:
             raise RuntimeError(
                 "Trainer.fit is running: it cannot be called from its callbacks or another thread"
             )
         self._warn_of_untrained()
-        self.preprocessing = getattr(data, "preprocessing", None)
-        if getattr(x, "classes", None) is not None:  # a pair of arrays names no classes
-            self.model.classes = tuple(x.classes)
+        given_out = remember(self.model, whole, validation_data)
+        held_out = given_out if held_out is None else held_out
         self._rate, self.history = rate, History()
         try:
             bar = make_progress(shown, total - first, len(data), first_epoch=self._epochs + 1)
@@ -456,7 +457,7 @@ class Trainer:
         """
         y, given = doors.labels_or_number(y, "batch_size", batch_size)
         batch_size = _EVALUATION_BATCH if given is None else doors.whole("batch_size", given)
-        dataset = self._dataset(data if y is None else (data, y))
+        dataset = self._dataset(data, y)
         if len(dataset) == 0:
             raise ValueError("there are no images to evaluate on")
         loss_sum, correct = 0.0, 0
@@ -475,31 +476,20 @@ class Trainer:
 
         Parameters
         ----------
-        images : Dataset or numpy.ndarray
-            (N, C, H, W) or (N, H, W): uint8 pixels are normalised as the training data was, float32 is taken
-            as network input.
+        images : data set, array, path, Pillow image, or list of these
+            See `fastcnn.data.inputs.probabilities`: uint8 pixels are normalised as the training data was, float32
+            is taken as network input, files and pictures of another size are brought to the network's input.
         batch_size : int
         """
-        dataset = self._dataset(images)
-        with self.model.in_mode(False):
-            scores = [self.model(x) for x, _ in batches(dataset, batch_size)]
-        if not scores:
-            raise ValueError("there are no images to predict")
-        return functional.softmax(np.concatenate(scores))
+        return probabilities(self.model, images, batch_size)
 
     def predict(self, images: Any, batch_size: int = _EVALUATION_BATCH) -> np.ndarray:
         """The most probable class of each image (N,), int64; see `predict_proba`."""
         return self.predict_proba(images, batch_size).argmax(axis=1)
 
-    def _dataset(self, data: Any) -> Dataset:
-        """Data sets as they are; arrays with what `fit` learned about pixels."""
-        if isinstance(data, np.ndarray):
-            data = (data, np.zeros(len(data), np.int64))
-        if not isinstance(data, (tuple, list)):
-            return as_dataset(data)
-        images = np.asarray(data[0])
-        known = self.preprocessing if images.dtype == np.uint8 else None
-        return ArrayDataset(images, data[1], preprocessing=known)
+    def _dataset(self, data: Any, labels: Any = None) -> Dataset:
+        """What is given to evaluate on, as the model reads it."""
+        return for_model(self.model, data, labels)
 
 
 def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""The files of a folder or a zip, by their names. Names in a zip are only compared; nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_MAX_FILE_BYTES = 256 << 20
+
+
+class FolderFiles:
+    """A folder's image files by their names relative to it.
+
+    Attributes
+    ----------
+    names : list of str
+        Of image files, sorted; what systems and editors hide (``.ipynb_checkpoints``, ``__MACOSX``) is left out.
+    others : list of str
+        Of other files and of folders, these with a slash behind.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names: list[str] = []
+        self.others: list[str] = []
+        for folder, folders, files in os.walk(root, followlinks=True):
+            folders[:] = sorted(f for f in folders if not _is_hidden(f))
+            under = Path(folder).relative_to(root).as_posix()
+            prefix = "" if under == "." else f"{under}/"
+            self.others += [f"{prefix}{f}/" for f in folders]
+            for name in files:
+                if not _is_hidden(name):
+                    (self.names if name.lower().endswith(ENDINGS) else self.others).append(prefix + name)
+        self.names.sort()
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def begin(self, name: str) -> bytes:
+        """The first bytes."""
+        with open(self.root / name, "rb", buffering=0) as f:
+            return f.read(16)
+
+
+class ZipFiles:
+    """The same of a zip file; ValueError for names that leave it and for huge files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: list[str] = []
+        self.others: list[str] = []
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as e:
+            raise ValueError(f"{path}: not a readable zip file ({e})") from None
+        for entry in self._zip.infolist():
+            _check_name(path, entry.filename)
+            if any(map(_is_hidden, entry.filename.split("/"))):
+                continue
+            if entry.is_dir() or not entry.filename.lower().endswith(ENDINGS):
+                self.others.append(entry.filename)
+                continue
+            if entry.file_size > _MAX_FILE_BYTES:
+                raise ValueError(
+                    f"{path}: {entry.filename}: {entry.file_size} bytes, more than {_MAX_FILE_BYTES}"
+                )
+            self.names.append(entry.filename)
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"{path}: the same name stands in it twice")
+        self.names.sort()
+
+    def read(self, name: str) -> bytes:
+        data = self._read(name, _MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise ValueError(f"{self.path}: {name} unpacks to more than {_MAX_FILE_BYTES} bytes")
+        return data
+
+    def begin(self, name: str) -> bytes:
+        """The first bytes."""
+        return self._read(name, 16)
+
+    def _read(self, name: str, count: int) -> bytes:
+        try:
+            with self._zip.open(name) as f:
+                return f.read(count)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as e:
+            raise ValueError(f"{self.path}: {name} cannot be read ({e})") from None
+
+
+def open_files(root: Path) -> FolderFiles | ZipFiles:
+    if root.is_dir():
+        return FolderFiles(root)
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: no such folder or zip file")
+    return ZipFiles(root)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _check_name(path: Path, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or (parts and ":" in parts[0]):
+        raise ValueError(f"{path}: the name {name!r} points outside the file")
