@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastcnn import _core
-from fastcnn.plan import aligned
+from fastcnn._text import aligned
 
 # Does the work once; returns its own seconds, or None to be timed from outside.
 Contender = Callable[[], float | None]
