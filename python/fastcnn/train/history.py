@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastcnn._text import aligned, html_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,37 +73,71 @@ class History:
         ]
         return {"interrupted": self.interrupted, "epochs": epochs}
 
+    def best(self) -> EpochRecord | None:
+        """The epoch with the highest held-out accuracy (without held-out data: accuracy), the first of equals."""
+        return max(self.epochs, key=_standing, default=None)
+
     def table(self, max_rows: int = 20) -> Table:
-        """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones and the last."""
+        """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones, the first, best and last."""
         from rich import box
         from rich.table import Table
 
+        headings, *rows = self._cells(max_rows)
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def _cells(self, max_rows: int = 20) -> list[list[str]]:
+        """Headings, then the rows of `table`."""
         validated = any(e.validation is not None for e in self.epochs)
         titles = ["epoch", "loss", "accuracy"]
         titles += ["held-out loss", "held-out accuracy"] if validated else []
-        table = Table(box=box.SIMPLE_HEAD)
-        for title in [*titles, "seconds", "images/s"]:
-            table.add_column(title, justify="right")
-        for e in _spaced(self.epochs, max_rows):
+        rows = [[*titles, "seconds", "images/s"]]
+        for e in self._chosen(max_rows):
             cells = [str(e.epoch), f"{e.loss:.4f}", _percent(e.accuracy)]
             if e.validation is not None:
                 cells += [f"{e.validation.loss:.4f}", _percent(e.validation.accuracy)]
             cells += [""] * (len(titles) - len(cells))
-            table.add_row(*cells, f"{e.seconds:.2f}", f"{e.images_per_second:,.0f}")
-        return table
+            rows.append([*cells, f"{e.seconds:.2f}", f"{e.images_per_second:,.0f}"])
+        return rows
+
+    def _chosen(self, count: int) -> list[EpochRecord]:
+        n, best = len(self.epochs), self.best()
+        if n <= max(1, count):
+            return self.epochs
+        every = -(-n // max(1, count - 3))
+        spaced = range(every - 1, n, every)
+        return [e for i, e in enumerate(self.epochs) if i in (0, n - 1) or i in spaced or e is best]
+
+    def _note(self) -> str:
+        """In a few words: how far it came."""
+        if not self.epochs:
+            return "no epochs"
+        last, best = self.epochs[-1], self.best()
+        said = [f"{len(self)} epoch{'s' if len(self) > 1 else ''} in {self.seconds:.2f} s", f"loss {last.loss:.4f}"]
+        said.append(f"accuracy {_percent(last.accuracy)}")
+        if last.validation is not None:
+            said.append(f"held-out accuracy {_percent(last.validation.accuracy)}")
+        if best is not None and _standing(best) > _standing(last):
+            said.append(f"best {_percent(_standing(best))} in epoch {best.epoch}")
+        return ", ".join([*said, *(["interrupted"] if self.interrupted else [])])
+
+    def __repr__(self) -> str:
+        return f"<History: {self._note()}>"
 
     def __str__(self) -> str:
-        from rich.console import Console
+        return "\n".join(aligned(self._cells(), len(self._cells()[0])))
 
-        out = io.StringIO()
-        Console(file=out, width=120).print(self.table())
-        return out.getvalue().rstrip()
+    def _repr_html_(self) -> str:
+        return html_table(self._cells(), self._note())
+
+
+def _standing(e: EpochRecord) -> float:
+    return e.accuracy if e.validation is None else e.validation.accuracy
 
 
 def _percent(part: float) -> str:
     return f"{100 * part:.2f} %"
-
-
-def _spaced(epochs: list[EpochRecord], count: int) -> list[EpochRecord]:
-    every = -(-len(epochs) // max(1, count))
-    return [e for i, e in enumerate(epochs, 1) if i % every == 0 or i == len(epochs)]

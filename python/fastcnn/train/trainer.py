@@ -114,6 +114,7 @@ class Trainer:
         schedule: Schedule | None = None,
         progress: bool | None = None,
         callbacks: Iterable[Callback] = (),
+        on_interrupt: str = "raise",
     ) -> History:
         """Train for a number of passes over the data.
 
@@ -134,9 +135,11 @@ class Trainer:
         schedule : callable, optional
             Factor on the optimizer's `lr` for the part of the training that is done (0 to 1).
         progress : bool, optional
-            A progress bar on stderr; by default when that is a terminal.
+            A bar on stderr where that is a terminal, elsewhere (logs, pipes, notebooks) a line per epoch. By
+            default on terminals and in notebooks.
         callbacks : iterable of callables
             Called with each `EpochRecord`; training ends after the epoch for which one returns True.
+        on_interrupt : "raise" or "return"
 
         Returns
         -------
@@ -162,7 +165,7 @@ class Trainer:
                 steps = epochs * -(-len(data) // batch_size)
                 self.optimizer.lr = base_lr * schedule(next(steps_done) / steps)
 
-        with StopRequest() as stop, make_progress(progress, epochs, len(data)) as shown:
+        with StopRequest() as stop, make_progress(progress, epochs, len(data), self._epochs + 1) as shown:
             try:
                 for done in range(epochs):
                     feed = batches(data, batch_size, seed=seed, epoch=self._epochs)
