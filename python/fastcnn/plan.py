@@ -49,7 +49,10 @@ class Plan:
             there is none.
         """
         width = terminal_width() if width is None else width
-        lines = [self._counts(), *_step_table(self.steps, _PRICES, (("MFLOP", "price us"), ("price us",)), width)]
+        lines = [
+            self._counts(),
+            *_step_table(self.steps, _PRICES, (("MFLOP", "price us"), ("price us",)), width),
+        ]
         buffers = self.buffers
         shown = (_BUFFER, _BUFFER[:2] + _BUFFER[3:4] + _BUFFER[5:], _BUFFER[:2] + _BUFFER[5:])
         choices = []
@@ -133,7 +136,9 @@ class Profile(Shown):
         for step, t in zip(steps, seconds.tolist(), strict=True):
             rate = 1e-9 / t if t > 0 else 0.0
             figures = {"seconds": t, "share": t / total if total > 0 else 0.0}
-            measured.append({**step, **figures, "gflops": step["flops"] * rate, "gbytes": step["bytes"] * rate})
+            measured.append(
+                {**step, **figures, "gflops": step["flops"] * rate, "gbytes": step["bytes"] * rate}
+            )
         if by_time:
             measured.sort(key=lambda step: -step["seconds"])
         width = terminal_width() if width is None else width

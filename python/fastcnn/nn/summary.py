@@ -125,7 +125,9 @@ def _text(rows: list[dict[str, Any]], shape: tuple[int, ...]) -> str:
         cells[-1].append(f"{row['macs']:,}")
     headings = ["layer", "kind", "output shape", "parameters", *(["trainable"] if frozen else [])]
     table = [[*headings, "multiply-adds"], *cells]
-    text = fitted([(table, len(headings) - 2), ([row[:-1] for row in table], len(headings) - 3)], terminal_width())
+    text = fitted(
+        [(table, len(headings) - 2), ([row[:-1] for row in table], len(headings) - 3)], terminal_width()
+    )
     total = f"{trainable:,} of them trainable" if frozen else "all trainable"
     sums = [f"{parameters:,} parameters, {total}", f"{macs:,} multiply-adds for an input {shape_text(shape)}"]
     return "\n".join([*text, *sums])

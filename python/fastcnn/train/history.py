@@ -117,7 +117,10 @@ class History:
         if not self.epochs:
             return "no epochs"
         last, best = self.epochs[-1], self.best()
-        said = [f"{len(self)} epoch{'s' if len(self) > 1 else ''} in {self.seconds:.2f} s", f"loss {last.loss:.4f}"]
+        said = [
+            f"{len(self)} epoch{'s' if len(self) > 1 else ''} in {self.seconds:.2f} s",
+            f"loss {last.loss:.4f}",
+        ]
         said.append(f"accuracy {_percent(last.accuracy)}")
         if last.validation is not None:
             said.append(f"held-out accuracy {_percent(last.validation.accuracy)}")

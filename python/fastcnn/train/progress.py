@@ -47,7 +47,11 @@ class ProgressLines(Progress):
 
 def epoch_line(record: EpochRecord, last_epoch: int) -> str:
     """One epoch in one line of about 80 columns."""
-    parts = [f"epoch {record.epoch}/{last_epoch}", f"loss {record.loss:.4f}", f"acc {_short(record.accuracy)}"]
+    parts = [
+        f"epoch {record.epoch}/{last_epoch}",
+        f"loss {record.loss:.4f}",
+        f"acc {_short(record.accuracy)}",
+    ]
     if record.validation is not None:
         parts.append(f"val loss {record.validation.loss:.4f}  val acc {_short(record.validation.accuracy)}")
     return "  ".join([*parts, f"{_clock(record.seconds)} s", f"{record.images_per_second:,.0f} images/s"])
