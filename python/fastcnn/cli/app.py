@@ -136,7 +136,7 @@ def train(
         fastcnn.save(model, rescued, input_shape=shape, classes=classes, preprocessing=held_in.preprocessing)
         return fail(f"{explained(e)[0]}; the network is in {rescued}", 1)
     weights = _digest(model.state_dict())
-    report.table(history.table())
+    report.table(history.table(width=show.width()))
     last, best = history[-1], history.best()
     if last.validation is not None:
         said = f"held-out accuracy {100 * last.validation.accuracy:.2f} % after {history.seconds:.2f} s of training"

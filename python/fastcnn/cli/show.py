@@ -60,12 +60,17 @@ def line(text: str) -> None:
         raise OSError(e.errno, e.strerror, "standard output") from None
 
 
+def width() -> int:
+    """Columns for tables and bars."""
+    return terminal_width() or _PLAIN_WIDTH
+
+
 def prose(text: str) -> None:
     """A sentence, broken between words where the terminal ends."""
-    width = terminal_width()
-    line(
-        text if width is None else textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-    )
+    columns = terminal_width()
+    if columns is not None:
+        text = textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
+    line(text)
 
 
 def table(content: Table) -> None:
@@ -75,7 +80,7 @@ def table(content: Table) -> None:
     memory = io.TextIOWrapper(held, encoding, errors="backslashreplace", newline="\n")
     console = Console(
         file=memory,
-        width=terminal_width() or _PLAIN_WIDTH,
+        width=width(),
         force_terminal=sys.stdout.isatty(),
         force_jupyter=False,
         highlight=False,
@@ -136,9 +141,9 @@ class Figures:
 
 def pairs(entries: Mapping[str, Any]) -> None:
     """Names and values."""
-    width = max((len(str(k)) for k in entries), default=0)
+    longest = max((len(str(k)) for k in entries), default=0)
     for key, value in entries.items():
-        line(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+        line(f"{key.replace('_', ' '):<{longest}}  {_text(value)}")
 
 
 def _text(value: Any) -> str:
@@ -180,12 +185,12 @@ def prediction(
         return line(f"{path}: {', '.join(named)}")
     line(f"{path}: {classes[ranked[0]]} ({100 * proba[ranked[0]]:.1f} %)")
     shown = ranked if top is not None else range(len(proba))
-    width = max(cell_len(classes[i]) for i in shown)
-    room = (terminal_width() or _PLAIN_WIDTH) - width - 13  # gaps and the percentage
+    longest = max(cell_len(classes[i]) for i in shown)
+    room = width() - longest - 13  # gaps and the percentage
     bar = max(_SHORTEST_BAR, min(_BAR, room))
     fill = "█" if _can_print("█") else "#"
     for i in shown:
-        p, gap = float(proba[i]), " " * (width - cell_len(classes[i]))
+        p, gap = float(proba[i]), " " * (longest - cell_len(classes[i]))
         line(f"  {gap}{classes[i]}  {fill * round(p * bar):<{bar}} {100 * p:5.1f} %")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastcnn._text import aligned, html_table
+from fastcnn._text import aligned, html_table, terminal_width
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,12 +77,16 @@ class History:
         """The epoch with the highest held-out accuracy (without held-out data: accuracy), the first of equals."""
         return max(self.epochs, key=_standing, default=None)
 
-    def table(self, max_rows: int = 20) -> Table:
-        """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones, the first, best and last."""
+    def table(self, max_rows: int = 20, width: int | None = None) -> Table:
+        """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones, the first, best and last.
+
+        width : int, optional
+            Columns that it may take: headings are shorter where they must be, then the speed is left out.
+        """
         from rich import box
         from rich.table import Table
 
-        headings, *rows = self._cells(max_rows)
+        headings, *rows = self._cells(max_rows, width)
         table = Table(box=box.SIMPLE_HEAD)
         for heading in headings:
             table.add_column(heading, justify="right")
@@ -90,19 +94,28 @@ class History:
             table.add_row(*row)
         return table
 
-    def _cells(self, max_rows: int = 20) -> list[list[str]]:
+    def _cells(self, max_rows: int = 20, width: int | None = None) -> list[list[str]]:
         """Headings, then the rows of `table`."""
-        validated = any(e.validation is not None for e in self.epochs)
-        titles = ["epoch", "loss", "accuracy"]
-        titles += ["held-out loss", "held-out accuracy"] if validated else []
-        rows = [[*titles, "seconds", "images/s"]]
-        for e in self._chosen(max_rows):
-            cells = [str(e.epoch), f"{e.loss:.4f}", _percent(e.accuracy)]
-            if e.validation is not None:
-                cells += [f"{e.validation.loss:.4f}", _percent(e.validation.accuracy)]
-            cells += [""] * (len(titles) - len(cells))
-            rows.append([*cells, f"{e.seconds:.2f}", f"{e.images_per_second:,.0f}"])
-        return rows
+        chosen = self._chosen(max_rows)
+        columns: list[tuple[str, str, list[str]]] = [  # heading, the same in short, cells
+            ("epoch", "epoch", [str(e.epoch) for e in chosen]),
+            ("loss", "loss", [f"{e.loss:.4f}" for e in chosen]),
+            ("accuracy", "acc", [_percent(e.accuracy) for e in chosen]),
+        ]
+        if any(e.validation is not None for e in self.epochs):
+            held_out = [e.validation for e in chosen]
+            losses = ["" if v is None else f"{v.loss:.4f}" for v in held_out]
+            parts = ["" if v is None else _percent(v.accuracy) for v in held_out]
+            columns += [("held-out loss", "val loss", losses), ("held-out accuracy", "val acc", parts)]
+        speed = [
+            ("seconds", "seconds", [f"{e.seconds:.2f}" for e in chosen]),
+            ("images/s", "images/s", [f"{e.images_per_second:,.0f}" for e in chosen]),
+        ]
+        for short, shown in ((False, [*columns, *speed]), (True, [*columns, *speed]), (True, columns)):
+            listed = [[brief if short else heading, *cells] for heading, brief, cells in shown]
+            if width is None or sum(3 + max(map(len, column)) for column in listed) < width:
+                break
+        return [list(row) for row in zip(*listed, strict=True)]
 
     def _chosen(self, count: int) -> list[EpochRecord]:
         n, best = len(self.epochs), self.best()
@@ -132,7 +145,8 @@ class History:
         return f"<History: {self._note()}>"
 
     def __str__(self) -> str:
-        return "\n".join(aligned(self._cells(), len(self._cells()[0])))
+        cells = self._cells(width=terminal_width())
+        return "\n".join(aligned(cells, len(cells[0])))
 
     def _repr_html_(self) -> str:
         return html_table(self._cells(), self._note())
