@@ -15,7 +15,7 @@ from .timing import case_name, show
 from .train import CASES, ours
 
 COLUMNS = [
-    ("name", "training step", "s"),
+    ("name", "training step", "20s"),
     ("fastcnn_mb", "fastcnn MB", ".0f"),
     ("torch_mb", "PyTorch MB", ".0f"),
     ("torch_mode", "its best mode", "s"),

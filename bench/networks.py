@@ -132,7 +132,7 @@ def run(cases: tuple[tuple[str, str, int], ...] = CASES, rounds: int = 7) -> lis
     from .timing import alternate, case_name, show
 
     formats = {"ms": ".2f", "images/s": ",.0f", "GFLOP/s": ",.0f", "arena MB": ".0f", "moved MB": ",.0f"}
-    columns = [("name", "network", "s"), *((k, k, f) for k, f in formats.items())]
+    columns = [("name", "network", "22s"), *((k, k, f) for k, f in formats.items())]
 
     def measured(case: tuple[str, str, int]) -> dict[str, Any]:
         once, _, plan = work(*case)

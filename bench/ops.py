@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn import _core, reference
 
 from .peers import torch_here
-from .timing import alternate, fma_peak, show
+from .timing import alternate, case_name, executed, fma_peak, show
 
 # name, in channels, size, out channels, kernel, stride, padding, batch
 CASES = (
@@ -32,7 +32,7 @@ CASES = (
 )
 DIRECTIONS = ("forward", "backward data", "backward weights")
 COLUMNS = [
-    ("name", "op", "s"),
+    ("name", "op", "32s"),
     ("implementation", "implementation", "s"),
     ("fastcnn_ms", "fastcnn ms", ".3f"),
     ("gflops", "GFLOP/s", ".0f"),
@@ -133,11 +133,11 @@ def convolution(
     peer = min(seconds.values(), default=None)
     flops = 2.0 * n * oc * out * out * ic * k * k
     return {
-        "name": f"{name} {direction}",
+        "name": f"{case_name(case)} {direction}",
         "implementation": ours.step["implementation"].split(":")[1],
         "fastcnn_ms": mine * 1e3,
         "gflops": flops / mine / 1e9,
-        "peak_share": flops / mine / fma_peak(2),
+        "peak_share": executed(flops, ours.step["implementation"]) / mine / fma_peak(2),
         "torch_ms": None if peer is None else peer * 1e3,
         "ratio": None if peer is None else peer / mine,
         "numpy_ms": None if numpy_time is None else numpy_time * 1e3,

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from .timing import show
+from .timing import case_name, show
 from .train import ours
 
 CASES = (("lenet5", 64), ("resnet20_cifar", 32))
 COLUMNS = [
-    ("network", "network", "s"),
-    ("layout", "layout", "s"),
-    ("op", "op", "s"),
+    ("network", "network", "18s"),
+    ("layout", "layout", "11s"),
+    ("op", "op", "24s"),
     ("steps", "steps", "d"),
     ("measured_us", "measured us", ".1f"),
     ("predicted_us", "predicted us", ".1f"),
@@ -31,7 +31,7 @@ def run_case(name: str, batch: int, layout: str, rounds: int) -> list[dict[str, 
     plan = step.training_plan(x.shape)
     rows: dict[str, dict[str, Any]] = {}
     for s in plan.profile(rounds).steps:
-        empty = {"network": name, "layout": layout, "op": s["op"]}
+        empty = {"network": case_name((name, batch)), "layout": layout, "op": s["op"]}
         row = rows.setdefault(s["op"], {**empty, "steps": 0, "measured_us": 0.0, "predicted_us": 0.0})
         row["steps"] += 1
         row["measured_us"] += s["seconds"] * 1e6

@@ -24,7 +24,7 @@ SMALL = (
     ("resnet20", "train", 128), ("resnet20", "infer", 1), ("resnet20", "infer", 128),
 )  # fmt: skip
 FIGURES = ("this ms", "other ms", "ratio", "lowest", "highest", "of CPU time")
-COLUMNS = [("case", "case", "s"), *((f, f, ".3f") for f in FIGURES), ("results", "results", "s")]
+COLUMNS = [("case", "case", "22s"), *((f, f, ".3f") for f in FIGURES), ("results", "results", "s")]
 _START = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2])['serve']()"
 
 

@@ -213,7 +213,7 @@ def test_plan_wants_a_shape():
     for wrong in (None, "4xCx6x6", (4, 1, 6.0, 6)):
         with pytest.raises(TypeError, match=r"Trainer.plan: "):
             t.plan(wrong)
-    with pytest.raises(ValueError, match="Trainer.plan"):
+    with pytest.raises(ValueError, match=r"Trainer.plan"):
         t.plan((4, 1, -6, 6))
     assert t.plan([4, 1, 6, 6]) is t.plan(np.zeros((4, 1, 6, 6), np.float32)) is t.plan((4, 1, 6, 6))
 

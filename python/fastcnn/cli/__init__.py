@@ -7,30 +7,41 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 _USAGE, _INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    from fastcnn.cli.app import app
+    with warnings.catch_warnings():
+        warnings.showwarning = _note
+        try:
+            from fastcnn.cli import show
+            from fastcnn.cli.app import app
 
-    try:
-        result = app(
-            args=None if arguments is None else list(arguments), prog_name="fastcnn", standalone_mode=False
-        )
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except KeyboardInterrupt:
-        return fail("interrupted", _INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as e:
-        if os.environ.get("FASTCNN_DEBUG", "0") not in ("", "0"):
-            raise
-        return fail(*explained(e))
+            show.prepare_streams()
+            try:
+                result = app(
+                    args=None if arguments is None else list(arguments),
+                    prog_name="fastcnn",
+                    standalone_mode=False,
+                )
+                sys.stdout.flush()
+            except BrokenPipeError:  # the reader of a pipe went away
+                show.abandon_stdout()
+                return 1
+            if result == _INTERRUPTED:
+                return fail("interrupted", _INTERRUPTED)
+            return result if isinstance(result, int) else 0
+        except KeyboardInterrupt:
+            return fail("interrupted", _INTERRUPTED)
+        except Exception as e:
+            if os.environ.get("FASTCNN_DEBUG", "0") not in ("", "0"):
+                raise
+            return fail(*explained(e))
 
 
 def explained(e: Exception) -> tuple[str, int]:
@@ -38,7 +49,8 @@ def explained(e: Exception) -> tuple[str, int]:
     usage = getattr(e, "format_message", None)
     if usage is not None:  # a wrong use of the command line
         text = usage()  # empty where the help was printed instead
-        return f"{text} (see fastcnn --help)" if text else "", _USAGE
+        command = getattr(getattr(e, "ctx", None), "command_path", "fastcnn")
+        return f"{text} (see {command} --help)" if text else "", _USAGE
     if type(e).__name__ == "Abort":
         return "interrupted", _INTERRUPTED
     if isinstance(e, OSError) and e.strerror and e.filename is not None:
@@ -52,6 +64,11 @@ def explained(e: Exception) -> tuple[str, int]:
 
 def fail(message: str, status: int) -> int:
     """Print one line on stderr; the exit status again."""
-    if message:
+    if message and sys.stderr is not None:
         print("fastcnn: " + " ".join(message.split()), file=sys.stderr)
     return status
+
+
+def _note(message: Warning | str, *where: Any, **details: Any) -> None:
+    """A warning as one line, without the place in the source."""
+    fail(str(message), 0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import itertools
 import re
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import typer
 
 import fastcnn
+from fastcnn._files import check_place, keeps_its_content
 from fastcnn.cli import explained, fail, show
 from fastcnn.functional._arguments import shape_text
 
@@ -21,9 +24,9 @@ _INTERRUPTED = 130
 app = typer.Typer(
     name="fastcnn",
     help="Train convolutional networks on the CPU, and use them.",
-    epilog="Example: [bold]fastcnn train lenet5 digits[/bold]",
+    epilog="Example: [bold]fastcnn train lenet5 digits[/bold]  |  FASTCNN_DEBUG=1 shows tracebacks of errors",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -37,7 +40,25 @@ _DATA_DIR = "Where the files of mnist or fashion_mnist are, or will be put"
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help=_DATA_DIR)]
 _SKIP = "Leave out files that are no readable images, instead of stopping"
 Skip = Annotated[bool, typer.Option("--skip-unreadable", help=_SKIP)]
-Threads = Annotated[int | None, typer.Option(min=1, help="Default: the CPUs this process may use")]
+_THREADS = "Default: the CPUs this process may use; 1 is best beside other work"
+Threads = Annotated[int | None, typer.Option(min=1, help=_THREADS)]
+_JSON = "Write the results there; - prints them instead of the text"
+Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help=_JSON)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        show.line(f"fastcnn {fastcnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command(
@@ -60,10 +81,12 @@ def train(
     threads: Threads = None,
     skip_unreadable: Skip = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NET-DATA.safetensors")] = None,
+    json: Json = None,
 ) -> int:
-    """Train a network, print a table of loss and accuracy, and write a model file.
+    """Train a network, write a model file, and print a table of loss and accuracy.
 
-    Settings that are not given are those of docs/accuracy.md for this network and data.
+    Settings that are not given are those that were chosen for this network and data; they are printed first.
+    Ctrl-C ends the training after the current step; a file that is there already is then left as it is.
     """
     from fastcnn import models
     from fastcnn.data import sources
@@ -79,8 +102,11 @@ def train(
     if schedule is None:
         raise ValueError(f"--lr-decay must be one of {', '.join(SCHEDULES)}, got {settings.lr_decay!r}")
     out = Path(f"{net}-{sources.label(data)}.safetensors") if out is None else out
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise ValueError(f"--out {out}: expected a file's name in a folder that exists")
+    check_place(out)
+    figures, report = show.Figures(json), show.Report(json != "-")
+    if json is not None and Path(json).absolute() == out.absolute():
+        raise ValueError(f"--out and --json: expected two files, got {out} for both")
+    _check_data_dir(data, data_dir)
     _use_threads(threads)
     on_error = "skip" if skip_unreadable else "raise"
     held_in, held_out = sources.open_parts(data, data_dir, spec.input_shape, settings.shift, on_error)
@@ -90,30 +116,65 @@ def train(
     optimizer = fastcnn.optim.SGD(
         model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    show.line(
+    report.prose(
         f"{net}, {model.parameter_count():,} parameters; {len(held_in):,} images to train on, "
-        f"{len(held_out):,} held out; {fastcnn.get_num_threads()} threads"
+        f"{len(held_out):,} held out; {show.count(fastcnn.get_num_threads(), 'thread')}"
+    )
+    report.prose(f"{data}: {held_in.describe()}")
+    report.prose(
+        f"{show.count(settings.epochs, 'epoch')}, batches of {settings.batch_size}, lr {settings.lr:g} "
+        f"(decay: {settings.lr_decay}), momentum {settings.momentum:g}, weight decay {settings.weight_decay:g}, "
+        f"shift {settings.shift}, seed {seed}"
     )
     trainer = Trainer(model, optimizer, fastcnn.nn.CrossEntropyLoss())
     history = trainer.fit(
-        held_in,
-        settings.epochs,
-        settings.batch_size,
-        held_out,
-        seed=seed,
-        schedule=schedule,
-        on_interrupt="return",
-    )
-    show.table(history.table())
-    fastcnn.save(model, out, input_shape=shape, classes=classes, preprocessing=held_in.preprocessing)
-    last = history[-1]
+        held_in, settings.epochs, settings.batch_size, held_out, seed=seed, schedule=schedule,
+        progress=True, on_interrupt="return",
+    )  # fmt: skip
+    if history.interrupted and keeps_its_content(out):
+        out = _free_name(out)
+    replaced = "replaced" if keeps_its_content(out) else "wrote"
+    try:
+        model.save(out)
+    except OSError as e:  # the disk filled up, the folder went away
+        rescued = Path(tempfile.mkdtemp(prefix="fastcnn-"), out.name)
+        model.save(rescued)
+        return fail(f"{explained(e)[0]}; the network is in {rescued}", 1)
+    weights = _digest(model.state_dict())
+    report.table(history.table(width=show.width()))
+    last, best = history[-1], history.best()
     if last.validation is not None:
-        accuracy = 100 * last.validation.accuracy
-        show.line(f"held-out accuracy {accuracy:.2f} % after {history.seconds:.2f} s of training")
-    show.line(f"wrote {out} (weights {_digest(model.state_dict())})")
+        said = f"held-out accuracy {100 * last.validation.accuracy:.2f} % after {history.seconds:.2f} s of training"
+        if best is not None and best.validation and best.validation.accuracy > last.validation.accuracy:
+            said += f" (best: {100 * best.validation.accuracy:.2f} % in epoch {best.epoch})"
+        report.prose(said)
+    report.prose(f"{replaced} {out} (weights {weights})")
     if history.interrupted:
-        show.line(f"interrupted in epoch {last.epoch}; the file holds the network as it was then")
+        report.prose(f"interrupted in epoch {last.epoch}; the file holds the network as it was then")
+    facts = {"network": net, "data": data, "settings": {**dataclasses.asdict(settings), "seed": seed}}
+    figures.write({**facts, "model": str(out), "weights": weights, **history.to_dict()})
+    if report.lost is not None:
+        return fail(f"{replaced} {out} (weights {weights}); the report is lost: {report.lost.strerror}", 1)
     return _INTERRUPTED if history.interrupted else 0
+
+
+def _free_name(out: Path) -> Path:
+    """NAME.interrupted.ENDING: no file that is there is lost to a run that did not finish."""
+    for number in itertools.count(1):
+        path = out.with_name(f"{out.stem}.interrupted{'' if number == 1 else number}{out.suffix}")
+        if not path.exists():
+            break
+    return path
+
+
+def _check_data_dir(data: str, data_dir: Path | None) -> None:
+    from fastcnn.data import sources
+
+    if data_dir is not None and sources.label(data).replace("-", "_").lower() not in (
+        "mnist",
+        "fashion_mnist",
+    ):
+        raise ValueError(f"--data-dir is where the files of mnist or fashion_mnist are; {data} needs none")
 
 
 @app.command(epilog="Example: [bold]fastcnn evaluate lenet5-digits.safetensors digits[/bold]")
@@ -123,6 +184,7 @@ def evaluate(
     data_dir: DataDir = None,
     threads: Threads = None,
     skip_unreadable: Skip = False,
+    json: Json = None,
 ) -> None:
     """Measure a trained network on the held-out images of a data set.
 
@@ -131,11 +193,14 @@ def evaluate(
     from fastcnn import functional
     from fastcnn.data import batches, sources
 
+    figures = show.Figures(json)
+    _check_data_dir(data, data_dir)
     _use_threads(threads)
     saved, shape = _opened(file)
     on_error = "skip" if skip_unreadable else "raise"
     dataset = sources.open_held_out(data, data_dir, shape, saved.preprocessing, saved.classes, on_error)
-    show.line(f"{data}: {dataset.describe()}")
+    if not figures.replace_text:
+        show.line(f"{data}: {dataset.describe()}")
     if dataset.input_shape != shape:
         raise ValueError(
             f"{data}: images are {shape_text(dataset.input_shape)}, the network reads {shape_text(shape)}"
@@ -147,10 +212,14 @@ def evaluate(
         loss -= float(np.log(np.maximum(proba[np.arange(len(y)), y], 1e-30)).sum())
         np.add.at(count, y, 1)
         np.add.at(right, y, proba.argmax(axis=1) == y)
-    show.table(show.per_class(dataset.classes, right, count))
-    total = int(count.sum())
-    show.line(
-        f"accuracy {100 * right.sum() / total:.2f} % ({right.sum():,} of {total:,}), loss {loss / total:.4f}"
+    total, hits = int(count.sum()), int(right.sum())
+    if not figures.replace_text:
+        show.table(show.per_class(dataset.classes, right, count))
+        show.line(f"accuracy {100 * hits / total:.2f} % ({hits:,} of {total:,}), loss {loss / total:.4f}")
+    each = zip(dataset.classes, count.tolist(), right.tolist(), strict=True)
+    figures.write(
+        {"model": str(file), "data": data, "images": total, "right": hits, "accuracy": hits / total}
+        | {"loss": loss / total, "classes": [{"class": c, "images": n, "right": r} for c, n, r in each]}
     )
 
 
@@ -158,20 +227,28 @@ def evaluate(
 def predict(
     file: ModelFile,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (JPEG, PNG, ...)")],
+    top: Annotated[int | None, typer.Option(min=1, metavar="K", help="The K most probable classes")] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="One line for each image")] = False,
     threads: Threads = None,
+    json: Json = None,
 ) -> int:
     """Say what is on each image: class, probability, and a bar per class."""
+    figures = show.Figures(json)
     _use_threads(threads)
     saved, _ = _opened(file)
-    status = 0
+    status, found = 0, list[dict[str, Any]]()
     for path in images:
         try:
             proba = saved.predict_proba(path)[0]
         except (ValueError, OSError) as e:
             status = fail(*explained(e))
+            found.append({"file": str(path), "error": explained(e)[0]})
             continue
         classes = saved.classes or tuple(map(str, range(len(proba))))
-        show.prediction(str(path), classes, proba)
+        if not figures.replace_text:
+            show.prediction(str(path), classes, proba, top, brief)
+        found.append({"file": str(path), "classes": show.ranking(classes, proba, top)})
+    figures.write({"model": str(file), "images": found})
     return status
 
 
@@ -220,8 +297,10 @@ def bench(
             help="Single ops, whole training steps, larger networks, their memory, or predicted beside measured times",
         ),
     ],
-    only: Annotated[str, typer.Option(metavar="TEXT", help="Cases whose name contains this")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="How often the contenders alternate")] = 7,
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Cases with this in their name")] = "",
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="How often the contenders alternate; default: 7")
+    ] = None,
     numpy: Annotated[bool, typer.Option("--numpy", help="Also time the NumPy reference (ops; slow)")] = False,
     threads: Threads = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there")] = None,
@@ -229,11 +308,17 @@ def bench(
     """Time fastcnn beside PyTorch and NumPy; results are checked first."""
     if what not in ("ops", "train", "networks", "memory", "prices"):
         raise ValueError(f"bench: expected ops, train, networks, memory or prices, got {what!r}")
+    if rounds is not None and what == "memory":
+        raise ValueError("bench memory: is measured once, --rounds is for the others")
+    if numpy and what != "ops":
+        raise ValueError(f"bench {what}: has no NumPy reference, --numpy is for ops")
+    if json is not None:
+        check_place(json)
     _use_threads(threads)
     module, timing = (importlib.import_module(f"fastcnn.bench.{name}") for name in (what, "timing"))
-    options: dict[str, Any] = {} if what == "memory" else {"rounds": rounds}
-    if what == "ops":
-        options["numpy"] = numpy
+    options: dict[str, Any] = {} if rounds is None else {"rounds": rounds}
+    if numpy:
+        options["numpy"] = True
     rows = module.run(timing.chosen(module.CASES, [only]), **options)
     if json is not None:
         timing.write_json(str(json), what, rows)

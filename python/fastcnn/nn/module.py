@@ -489,7 +489,7 @@ class Module(OnTheCpu):
         """A table of layers, output shapes, parameters and multiply-adds for an input (C, H, W) or (N, C, H, W)."""
         from fastcnn.nn.summary import summarize
 
-        return summarize(self, arguments.shape_of("summary", input_shape))
+        return summarize(self, input_shape)
 
     def extra_repr(self) -> str:
         try:
@@ -503,3 +503,8 @@ class Module(OnTheCpu):
             return f"{name}({self.extra_repr()})"
         lines = [f"  ({k}): " + repr(m).replace("\n", "\n  ") for k, m in self._modules.items()]
         return "\n".join([f"{name}(", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        from fastcnn._text import preformatted
+
+        return preformatted(repr(self))

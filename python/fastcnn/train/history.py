@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from fastcnn._text import aligned, html_table, terminal_width
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,37 +99,88 @@ class History:
         ]
         return {"interrupted": self.interrupted, "epochs": epochs}
 
-    def table(self, max_rows: int = 20) -> Table:
-        """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones and the last."""
+    def best(self) -> EpochRecord | None:
+        """The epoch with the highest held-out accuracy (without held-out data: accuracy), the first of equals."""
+        return max(self.epochs, key=_standing, default=None)
+
+    def table(self, max_rows: int = 20, width: int | None = None) -> Table:
+        """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones, the first, best and last.
+
+        width : int, optional
+            Columns that it may take: headings are shorter where they must be, then the speed is left out.
+        """
         from rich import box
         from rich.table import Table
 
-        validated = any(e.validation is not None for e in self.epochs)
-        titles = ["epoch", "loss", "accuracy"]
-        titles += ["held-out loss", "held-out accuracy"] if validated else []
+        headings, *rows = self._cells(max_rows, width)
         table = Table(box=box.SIMPLE_HEAD)
-        for title in [*titles, "seconds", "images/s"]:
-            table.add_column(title, justify="right")
-        for e in _spaced(self.epochs, max_rows):
-            cells = [str(e.epoch), f"{e.loss:.4f}", _percent(e.accuracy)]
-            if e.validation is not None:
-                cells += [f"{e.validation.loss:.4f}", _percent(e.validation.accuracy)]
-            cells += [""] * (len(titles) - len(cells))
-            table.add_row(*cells, f"{e.seconds:.2f}", f"{e.images_per_second:,.0f}")
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for row in rows:
+            table.add_row(*row)
         return table
 
-    def __str__(self) -> str:
-        from rich.console import Console
+    def _cells(self, max_rows: int = 20, width: int | None = None) -> list[list[str]]:
+        """Headings, then the rows of `table`."""
+        chosen = self._chosen(max_rows)
+        columns: list[tuple[str, str, list[str]]] = [  # heading, the same in short, cells
+            ("epoch", "epoch", [str(e.epoch) for e in chosen]),
+            ("loss", "loss", [f"{e.loss:.4f}" for e in chosen]),
+            ("accuracy", "acc", [_percent(e.accuracy) for e in chosen]),
+        ]
+        if any(e.validation is not None for e in self.epochs):
+            held_out = [e.validation for e in chosen]
+            losses = ["" if v is None else f"{v.loss:.4f}" for v in held_out]
+            parts = ["" if v is None else _percent(v.accuracy) for v in held_out]
+            columns += [("held-out loss", "val loss", losses), ("held-out accuracy", "val acc", parts)]
+        speed = [
+            ("seconds", "seconds", [f"{e.seconds:.2f}" for e in chosen]),
+            ("images/s", "images/s", [f"{e.images_per_second:,.0f}" for e in chosen]),
+        ]
+        for short, shown in ((False, [*columns, *speed]), (True, [*columns, *speed]), (True, columns)):
+            listed = [[brief if short else heading, *cells] for heading, brief, cells in shown]
+            if width is None or sum(3 + max(map(len, column)) for column in listed) < width:
+                break
+        return [list(row) for row in zip(*listed, strict=True)]
 
-        out = io.StringIO()
-        Console(file=out, width=120).print(self.table())
-        return out.getvalue().rstrip()
+    def _chosen(self, count: int) -> list[EpochRecord]:
+        n, best = len(self.epochs), self.best()
+        if n <= max(1, count):
+            return self.epochs
+        every = -(-n // max(1, count - 3))
+        spaced = range(every - 1, n, every)
+        return [e for i, e in enumerate(self.epochs) if i in (0, n - 1) or i in spaced or e is best]
+
+    def _note(self) -> str:
+        """In a few words: how far it came."""
+        if not self.epochs:
+            return "no epochs"
+        last, best = self.epochs[-1], self.best()
+        said = [
+            f"{len(self)} epoch{'s' if len(self) > 1 else ''} in {self.seconds:.2f} s",
+            f"loss {last.loss:.4f}",
+        ]
+        said.append(f"accuracy {_percent(last.accuracy)}")
+        if last.validation is not None:
+            said.append(f"held-out accuracy {_percent(last.validation.accuracy)}")
+        if best is not None and _standing(best) > _standing(last):
+            said.append(f"best {_percent(_standing(best))} in epoch {best.epoch}")
+        return ", ".join([*said, *(["interrupted"] if self.interrupted else [])])
+
+    def __repr__(self) -> str:
+        return f"<History: {self._note()}>"
+
+    def __str__(self) -> str:
+        cells = self._cells(width=terminal_width())
+        return "\n".join(aligned(cells, len(cells[0])))
+
+    def _repr_html_(self) -> str:
+        return html_table(self._cells(), self._note())
+
+
+def _standing(e: EpochRecord) -> float:
+    return e.accuracy if e.validation is None else e.validation.accuracy
 
 
 def _percent(part: float) -> str:
     return f"{100 * part:.2f} %"
-
-
-def _spaced(epochs: list[EpochRecord], count: int) -> list[EpochRecord]:
-    every = -(-len(epochs) // max(1, count))
-    return [e for i, e in enumerate(epochs, 1) if i % every == 0 or i == len(epochs)]

@@ -248,7 +248,8 @@ class Trainer:
             (epoch, lr) as in Keras; see `fastcnn.train.schedule`. A rate that a callback sets is what the schedule
             multiplies from then on.
         progress : bool, optional
-            A progress bar on stderr; by default when that is a terminal.
+            A bar on stderr where that is a terminal, elsewhere (logs, pipes, notebooks) a line per epoch. By default
+            on terminals and in notebooks.
         verbose : 0, 1, 2 or "auto", optional
             Keras' word for it: nothing, a bar, a line per epoch.
         callbacks : callable, or several
