@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {".cpp", ".h", ".inc", ".py", ".pyi", ".cmake"}
 MAX_LINES, MAX_CMAKE_LINES, MAX_WHEEL_MB = 600, 150, 10.0
 # Without tests: lines of all sources, sources in a folder.
-MAX_TOTAL, MAX_FILES = 27_000, 20
+MAX_TOTAL, MAX_FILES = 29_000, 20
 
 
 def main() -> int:

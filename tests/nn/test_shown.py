@@ -58,10 +58,14 @@ def test_frozen_layers_are_marked():
 
 
 @pytest.mark.parametrize(
-    "shape", [np.zeros((2, 1, 8, 8), np.float32), "1x28x28", 5, None, (1, -2, 3), (), (1.5, 2, 3)]
+    "shape",
+    [None, (1, -2, 3), (), (1.5, 2, 3), (1, 0, 8), (1, 2, 3, 4, 5), "wide", np.zeros((0, 1, 8, 8))],
+    ids=str,
 )
 def test_a_summary_needs_a_shape(shape):
-    with pytest.raises((TypeError, ValueError), match=r"summary: expected the shape of an input.*") as caught:
+    with pytest.raises(
+        (TypeError, ValueError), match=r"summary: expected (an input shape|the shape|sizes)"
+    ) as caught:
         Mixed().summary(shape)
     assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
 
