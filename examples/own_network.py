@@ -42,11 +42,16 @@ trainer = fastcnn.Trainer(model, optimizer)
 train, held_out = fastcnn.data.digits(), fastcnn.data.digits(train=False)
 print(trainer.fit(train, epochs=5, batch_size=32, validation_data=held_out))
 
-# The same numbers, layer by layer: forward, loss, backward, update.
+# The same numbers up to rounding, one after the other: forward, loss, backward, update.
 criterion = nn.CrossEntropyLoss()
 x, y = train.batch(np.arange(32))
 model.train()
 loss = criterion(model(x), y)
-dx = model.backward(criterion.backward())
-print(f"loss {loss:.4f}; gradient of the input {dx.shape}, of the last bias {model.linear.bias.grad.shape}")
+loss.backward()
+print(f"loss {loss:.4f}; gradient of the last bias {model.linear.bias.grad.shape}")
 optimizer.step()
+optimizer.zero_grad()
+
+# And with the gradient of the input, which is handed from part to part.
+criterion(model(x), y)
+print(f"gradient of the input {model.backward(criterion.backward()).shape}")

@@ -14,13 +14,6 @@ history = trainer.fit(
 print(history)
 print(f"held-out accuracy: {100 * trainer.evaluate(held_out).accuracy:.2f} %")
 
-fastcnn.save(
-    model,
-    "digits.safetensors",
-    input_shape=train.input_shape,
-    classes=train.classes,
-    preprocessing=train.preprocessing,
-)
+model.save("digits.safetensors")
 saved = fastcnn.io.read("digits.safetensors")
-scores = saved.model(saved.preprocessing.apply(held_out.images[:5]))
-print("read as", scores.argmax(axis=1), "- written were", held_out.labels[:5])
+print("read as", saved.predict(held_out.images[:5]), "- written were", held_out.labels[:5])

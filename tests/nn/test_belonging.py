@@ -155,8 +155,16 @@ def test_what_a_forward_cannot_see_is_refused(rng):
 
     with pytest.raises(TypeError, match="Conv2d: called on a Parameter inside a forward"):
         Baked()(batch(rng)[0])
-    with pytest.raises(TypeError, match="expected an input, got none"):
-        net()()
+
+
+@pytest.mark.parametrize("call", [lambda m: m(), lambda m: m(None), lambda m: m("x"), lambda m: m(3)])
+def test_a_call_without_input_is_a_clear_error(call):
+    with pytest.raises(
+        TypeError, match=r"Sequential: expected (an input, got none|a float32 NumPy array for input)"
+    ):
+        call(net())
+    with pytest.raises(TypeError, match=r"expected a float32 NumPy array for logits, got NoneType"):
+        nn.CrossEntropyLoss()(None, [0])
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16])

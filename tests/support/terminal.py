@@ -96,7 +96,7 @@ def _masked_line(line: str) -> str:
         # Numbers in columns end where they ended; in sentences they have no room of their own.
         return "#.##".rjust(len(gap) + len(number)) if len(gap) > 1 else f"{gap}#.##"
 
-    line = re.sub(r"( *)(\d[\d,]*\.\d+)(?![\d.x])", figure, line)
+    line = re.sub(r"(?<![\w.])( *)(\d[\d,]*\.\d+)(?![\d.x])", figure, line)
     line = re.sub(r"\d[\d,]* images/s", "# images/s", line)
     line = re.sub(r"\d[\d,]*</td></tr>", "#</td></tr>", line)  # of a notebook's history: images/s
     line = re.sub(r"\(\d+ of", "(# of", line)
