@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -62,6 +62,8 @@ def missing(module: str, name: str, names: Mapping[str, Iterable[str]]) -> Attri
 
 def _is_file(module: str, name: str) -> bool:
     """Whether it is a file of this package, which ``from package import file`` first asks the package for."""
+    import importlib.util
+
     package = hasattr(sys.modules.get(module), "__path__")
     return package and importlib.util.find_spec(f"{module}.{name}") is not None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import weakref
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -99,7 +98,7 @@ def pass_of(array: np.ndarray) -> Pass | None:
 
 
 def _checksum(y: np.ndarray) -> int | None:
-    return zlib.crc32(np.ascontiguousarray(y).data) if y.nbytes <= _MAX_CHECKED else None
+    return hash(y.tobytes()) if y.nbytes <= _MAX_CHECKED else None
 
 
 def go_back(seeds: Iterable[tuple[Pass, np.ndarray]]) -> None:

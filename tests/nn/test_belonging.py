@@ -163,7 +163,7 @@ def test_a_call_without_input_is_a_clear_error(call):
         TypeError, match=r"Sequential: expected (an input, got none|a float32 NumPy array for input)"
     ):
         call(net())
-    with pytest.raises(TypeError, match=r"expected a float32 NumPy array for logits, got NoneType"):
+    with pytest.raises(TypeError, match=r"expected a float32 NumPy array for logits, got None"):
         nn.CrossEntropyLoss()(None, [0])
 
 
