@@ -201,3 +201,49 @@ def test_the_shape_of_the_last_good_call_is_kept(tmp_path) -> None:
     for m, shape in ((model, (1, 28, 28)), (net, (1, 8, 8))):
         fastcnn.save(m, tmp_path / "m")
         assert fastcnn.io.read(tmp_path / "m").input_shape == shape
+
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.factor, self.steps, self.other = nn.Conv2d(3, 3, 1), 2.0, 0, 1.0
+
+    def forward(self, x):
+        return F.scale(self.conv(x), self.factor * self.half)
+
+    @property
+    def half(self):
+        return self.other / 2
+
+
+class Derived(Base):
+    def forward(self, x):
+        return super().forward(x) + getattr(self, "more", 0)
+
+
+@pytest.mark.parametrize("kind", [Base, Derived])
+def test_attributes_that_forward_reads_are_settings_and_others_are_not(kind) -> None:
+    net = kind()
+    y = net(X)
+    for i in range(5):
+        net.steps = i
+        net.best_accuracy = i / 10
+        np.testing.assert_array_equal(net(X), y)
+    assert len(net.runner()._cache._plans) == 1
+    net.factor = 4.0
+    np.testing.assert_allclose(net(X), 2 * y, rtol=1e-6)
+    net.other = 4.0
+    np.testing.assert_allclose(net(X), 8 * y, rtol=1e-6)
+    net.more = 1.0
+    np.testing.assert_allclose(net(X), 8 * y + (kind is Derived), rtol=1e-5)
+
+
+def test_settings_of_layers_and_of_their_subclasses() -> None:
+    class Own(nn.LeakyReLU):
+        def forward(self, x):
+            return super().forward(x)
+
+    for layer in (nn.LeakyReLU(0.5), Own(0.5)):
+        assert layer(-X).min() < 0
+        layer.negative_slope = 0.0
+        assert layer(-X).min() == 0

@@ -43,6 +43,12 @@ class gives_way_to_parts:
         return self.method.__get__(module, owner)
 
 
+def _is_setting(module: Module, name: str) -> bool:
+    from fastcnn.nn import settings
+
+    return settings.reads(module, name)
+
+
 class Module(OnTheCpu):
     """Base of all layers and networks.
 
@@ -89,6 +95,12 @@ class Module(OnTheCpu):
         if "_parameters" not in d:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting attributes")
         if name in _NOTES:
+            d[name] = value
+            return
+        plain = not isinstance(value, (Parameter, Buffer, Module)) and not any(
+            name in d[kind] for kind in _MEMBERS
+        )
+        if plain and not _is_setting(self, name):
             d[name] = value
             return
         _state.structure_changed()
@@ -300,9 +312,9 @@ class Module(OnTheCpu):
                 inputs = inspect.signature(self.forward).bind(*inputs, **named).args
             except TypeError as e:
                 raise TypeError(f"{type(self).__name__}: {e}") from None
-        traced = next((x for x in inputs if isinstance(x, Value)), None)
-        if traced is not None:
-            return traced.trace.call(self, inputs)
+        for x in inputs:
+            if isinstance(x, Value):
+                return x.trace.call(self, inputs)
         who = type(self).__name__
         if not inputs:
             raise TypeError(f"{who}: expected an input, got none")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import random
 import types
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ _DRAWS = frozenset(name for name in dir(random.Random) if not name.startswith("_
     "normal", "permutation", "rand", "randn", "random_sample", "standard_normal",
 }  # fmt: skip
 
+_read: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()  # by class
+
 # Where a value is found and under which name, by what tells two apart.
 Places = dict[tuple[int, str], tuple[Mapping[str, Any], str]]
 
@@ -47,17 +50,30 @@ def watched(modules: Iterable[Module]) -> Places:
             continue
         for function in _functions(module):
             attributes = vars(module)
+            ours = function.__module__.partition(".")[0] == "fastcnn"
             for name in _names(function.__code__):
                 if name in attributes and not isinstance(
                     attributes[name], (*_IMMUTABLE, *_FIXED, tuple, Value)
                 ):
                     places[id(attributes), name] = attributes, name
-                elif name in function.__globals__ and not isinstance(function.__globals__[name], _FIXED):
+                elif not ours and not isinstance(function.__globals__.get(name, id), _FIXED):
                     places[id(function.__globals__), name] = function.__globals__, name
             closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
             for name, cell in closed:
-                places[id(cell), name] = _Cell(cell), name
+                if name != "__class__":  # of super()
+                    places[id(cell), name] = _Cell(cell), name
     return places
+
+
+def reads(module: Module, name: str) -> bool:
+    """Whether ``forward`` may read this attribute."""
+    kind = type(module)
+    own = "forward" in vars(module) or kind.__module__.partition(".")[0] == "fastcnn"
+    if not own and kind not in _read:
+        codes = [function.__code__ for function in _functions(module)]
+        texts = (t for code in codes for t in code.co_consts if isinstance(t, str))  # getattr(self, "name")
+        _read[kind] = frozenset([n for code in codes for n in _names(code)]).union(texts)
+    return own or name in _read[kind]
 
 
 def fingerprint(places: Places) -> tuple[Any, ...]:
@@ -107,17 +123,19 @@ class _Cell(dict[str, Any]):
 
 
 def _functions(module: Module) -> Iterator[types.FunctionType]:
-    """``forward`` and the methods it names, and those they name."""
-    todo: list[Any] = [vars(module).get("forward", type(module).forward)]
+    """``forward``, and the methods and properties that it names (those of base classes too), and those they name."""
+    classes = type(module).__mro__
+    todo: list[Any] = [vars(module).get("forward"), *(vars(c).get("forward") for c in classes)]
     seen: set[Any] = set()
     while todo:
         function = todo.pop()
-        function = getattr(function, "__func__", function)
+        for inner in ("__func__", "fget", "func"):  # of methods, properties, cached properties
+            function = getattr(function, inner, function)
         if not isinstance(function, types.FunctionType) or function in seen:
             continue
         seen.add(function)
         yield function
-        todo += [method for n in _names(function.__code__) if (method := getattr(type(module), n, None))]
+        todo += [vars(c)[name] for name in _names(function.__code__) for c in classes if name in vars(c)]
 
 
 @functools.lru_cache(maxsize=1024)
