@@ -11,18 +11,22 @@ from typing import Any
 _HERE = {
     "AveragePooling2D": "nn.AvgPool2d",
     "BatchNormalization": "nn.BatchNorm2d",
+    "Conv1d": "nn.Conv2d with kernel_size=(1, k) on (N, C, 1, W)",
     "Conv2D": "nn.Conv2d",
     "DataLoader": "fastcnn.data.Loader",
     "Dense": "nn.Linear",
+    "Dropout": "against overfitting weight_decay of optim.SGD and shift of the data",
     "FashionMNIST": "fastcnn.data.fashion_mnist",
     "GlobalAveragePooling2D": "nn.AdaptiveAvgPool2d(1)",
     "Identity": "nn.Sequential() without layers",
     "MNIST": "fastcnn.data.mnist",
+    "MSELoss": "model.backward(dy) with the gradient of a loss of your own",
     "MaxPooling2D": "nn.MaxPool2d",
     "ModuleDict": "nn.Sequential({name: layer}) or an attribute for each layer",
     "ModuleList": "nn.Sequential(*layers) or an attribute for each layer",
     "Softmax": "F.softmax (in training it is part of nn.CrossEntropyLoss)",
     "TensorDataset": "fastcnn.data.ArrayDataset",
+    "compile": "nothing to call: every model is planned and fused",
     "from_numpy": "the array itself: models take NumPy arrays",
     "kaiming_normal_": "init='he_normal' of a layer",
     "kaiming_uniform_": "init='he_uniform' of a layer",
@@ -40,6 +44,8 @@ _PLACES = ("nn", "functional", "optim", "data", "train", "models")
 def missing(module: str, name: str, names: Mapping[str, Iterable[str]]) -> AttributeError:
     """The error for a name that a module does not have: another place or spelling of it, and what there is.
 
+    Parameters
+    ----------
     names : by what they are ("layers")
     """
     if name.startswith("_") or _is_file(module, name):  # Python itself asks

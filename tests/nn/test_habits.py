@@ -63,6 +63,11 @@ def test_habitual_arguments_compute_and_save_as_without(ours, plain, tmp_path) -
         (lambda: nn.Conv2d(3, 4, 3, device="cuda"), "Conv2d: device can only be None or 'cpu' here"),
         (lambda: nn.Linear(3, 4, dtype=np.float64), "Linear: dtype can only be None or 'float32'"),
         (lambda: nn.BatchNorm2d(3, track_running_stats=False), "track_running_stats can only be True here"),
+        (
+            lambda: nn.CrossEntropyLoss(label_smoothing=0.1),
+            "CrossEntropyLoss: label_smoothing can only be 0.0",
+        ),
+        (lambda: nn.CrossEntropyLoss(weight=X), "CrossEntropyLoss: weight can only be None here"),
     ],
 )
 def test_habitual_arguments_that_mean_something_else_are_refused(build, message) -> None:
@@ -82,6 +87,25 @@ def test_habitual_arguments_that_mean_something_else_are_refused(build, message)
 def test_positions_of_other_signatures_do_not_slip(build, message) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         build()
+
+
+def test_a_loss_takes_pytorchs_defaults_by_name() -> None:
+    assert nn.CrossEntropyLoss(weight=None, label_smoothing=0, reduction="sum").reduction == "sum"
+
+
+def test_parameters_answer_to_pytorchs_words() -> None:
+    layer = nn.Linear(3, 4)
+    assert (layer.weight.numel(), layer.weight.ndim, layer.bias.numel(), layer.bias.ndim) == (12, 2, 4, 1)
+    assert layer.bias.requires_grad_(False) is layer.bias and not layer.bias.requires_grad
+    assert layer.bias.requires_grad_().requires_grad
+
+
+@pytest.mark.parametrize(
+    "name,cure", [("register_forward_hook", "features_at"), ("register_full_backward_hook", "gradients_at")]
+)
+def test_hooks_are_refused_with_what_there_is(name, cure) -> None:
+    with pytest.raises(AttributeError, match=rf"Linear has no attribute '{name}'; model\.{cure}"):
+        getattr(nn.Linear(3, 4), name)
 
 
 # ---- in place
@@ -408,8 +432,14 @@ def test_named_sequential(tmp_path) -> None:
         (
             "nn",
             "Dropout",
-            ["fastcnn.nn has no Dropout; layers: AdaptiveAvgPool2d, ", "losses: CrossEntropyLoss"],
+            [
+                "fastcnn.nn has no Dropout (here: against overfitting weight_decay ",
+                "layers: AdaptiveAvgPool2d, ",
+            ],
         ),
+        ("nn", "GELU", ["fastcnn.nn has no GELU; layers: AdaptiveAvgPool2d, ", "losses: CrossEntropyLoss"]),
+        ("nn", "Conv1d", ["(here: nn.Conv2d with kernel_size=(1, k) "]),
+        ("nn", "MSELoss", ["(here: model.backward(dy) with the gradient "]),
         ("nn", "Conv2D", ["(here: nn.Conv2d)"]),
         ("nn", "Relu", ["(did you mean ReLU?)"]),
         ("nn", "ModuleList", ["(here: nn.Sequential(*layers) or an attribute for each layer)"]),
@@ -422,6 +452,7 @@ def test_named_sequential(tmp_path) -> None:
         ("train", "Trainr", ["(did you mean Trainer?)"]),
         ("", "Conv2d", ["fastcnn has no Conv2d (it is fastcnn.nn.Conv2d)"]),
         ("", "no_grad", ["model.eval()"]),
+        ("", "compile", ["every model is planned and fused"]),
     ],
 )
 def test_unknown_names_say_what_there_is(module, name, texts) -> None:

@@ -21,6 +21,8 @@ class CrossEntropyLoss:
     ----------
     reduction : "mean" or "sum"
         Over the batch.
+    weight, label_smoothing
+        PyTorch's, with the only values there are (None, 0), by name.
 
     Examples
     --------
@@ -32,7 +34,9 @@ class CrossEntropyLoss:
     (2, 4)
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, reduction: str = "mean", *, weight: None = None, label_smoothing: float = 0.0) -> None:
+        _arguments.only("CrossEntropyLoss", "weight", weight, None)
+        _arguments.only("CrossEntropyLoss", "label_smoothing", label_smoothing, 0.0, 0)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"CrossEntropyLoss: expected reduction 'mean' or 'sum', got {reduction!r}")
         self.reduction = reduction

@@ -19,6 +19,10 @@ __all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
 _MEMBERS = ("_parameters", "_buffers", "_modules")  # where a module keeps what it owns
+_HOOKS = {  # PyTorch's names for looking inside
+    "register_forward_hook": "model.features_at(x, names) gives what parts put out",
+    "register_full_backward_hook": "model.gradients_at(x, names) gives gradients of what parts put out",
+}
 _NOTES = ("preprocessing", "classes")  # attributes that forward() does not read: setting them changes no plan
 
 
@@ -129,7 +133,8 @@ class Module(OnTheCpu):
             found = self.__dict__.get(members, {})
             if name in found:
                 return found[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        hint = f"; {_HOOKS[name]}" if name in _HOOKS else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
 
     def __delattr__(self, name: str) -> None:
         _state.structure_changed()
@@ -187,9 +192,11 @@ class Module(OnTheCpu):
         _state.structure_changed()
 
     def children(self) -> Iterator[Module]:
+        """The parts directly below this module."""
         return (m for m in self._modules.values() if m is not None)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The parts directly below this module, with their names."""
         return ((k, m) for k, m in self._modules.items() if m is not None)
 
     def get_submodule(self, target: str) -> Module:
@@ -233,6 +240,7 @@ class Module(OnTheCpu):
         return walk(self, prefix)
 
     def modules(self) -> Iterator[Module]:
+        """This module and all its parts, each once."""
         return (m for _, m in self.named_modules())
 
     def _named_members(self, kind: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
@@ -248,12 +256,15 @@ class Module(OnTheCpu):
         return self._named_members("_parameters", prefix, recurse)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Every parameter once: what an optimizer takes."""
         return (p for _, p in self.named_parameters("", recurse))
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
+        """Every buffer once, with its dotted name; arguments as for `named_parameters`."""
         return self._named_members("_buffers", prefix, recurse)
 
     def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
+        """Every buffer once."""
         return (b for _, b in self.named_buffers("", recurse))
 
     def parameter_count(self, trainable: bool = False) -> int:
@@ -303,6 +314,7 @@ class Module(OnTheCpu):
     # ---- computing
 
     def forward(self, *inputs: Any) -> Any:
+        """What the module computes of its inputs; a subclass defines it. Users call the module itself."""
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -346,6 +358,8 @@ class Module(OnTheCpu):
     def features_at(self, x: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """What named parts put out on x (N, C, H, W), in inference, by name.
 
+        Parameters
+        ----------
         names : sequence of str
             Paths of modules ("layer3.1.conv2"); "" is the result, "input" the input. A part that is called
             several times has ":0", ":1", ... behind its name.
@@ -439,6 +453,8 @@ class Module(OnTheCpu):
     def plan(self, input_shape: Any, *, training: bool | None = None, layout: str = "auto") -> Any:
         """The plan for an input shape (N, C, H, W): ``plan.describe()`` and ``plan.profile()`` show it.
 
+        Parameters
+        ----------
         training : bool
             True: forward and backward pass; False: inference with batch norm folded. Default: the module's mode.
         layout : "auto", "nhwc" or "interleaved"
@@ -504,6 +520,7 @@ class Module(OnTheCpu):
         return summarize(self, input_shape)
 
     def extra_repr(self) -> str:
+        """What ``repr`` shows between the parentheses of a module without parts."""
         try:
             return ", ".join(f"{k}={v!r}" for k, v in self.config().items())
         except NotImplementedError:

@@ -41,13 +41,25 @@ class _Held:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Sizes of its dimensions."""
         return self.tensor.shape
 
     @property
     def size(self) -> int:
+        """Number of values."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    def numel(self) -> int:
+        """Number of values, as PyTorch calls it."""
+        return self.size
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
     def numpy(self) -> np.ndarray:
+        """The values, without a copy."""
         return self.data
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -100,12 +112,18 @@ class Parameter(_Held):
 
     @property
     def requires_grad(self) -> bool:
+        """Whether it gets gradients, and optimizers change it."""
         return self._requires_grad
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         self._requires_grad = bool(value)
         _state.structure_changed()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Parameter:
+        """Freeze (False) or unfreeze it."""
+        self.requires_grad = requires_grad
+        return self
 
 
 class Buffer(_Held):
