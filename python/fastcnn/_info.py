@@ -43,6 +43,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
+    """Threads that the core uses: see `set_num_threads`; at first what ``fastcnn.info()["threads_reason"]`` says."""
     return _core.get_num_threads()
 
 

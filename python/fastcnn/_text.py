@@ -63,6 +63,8 @@ def aligned(rows: Sequence[Sequence[str]], right: int) -> list[str]:
 def fitted(choices: Sequence[tuple[list[list[str]], int]], width: int | None) -> list[str]:
     """The first of several tables, the richest first, that fits; the last one, with its texts cut, where none does.
 
+    Parameters
+    ----------
     choices : rows and how many of the last columns are numbers.
     """
     for rows, right in choices:

@@ -12,6 +12,8 @@ from fastcnn import _core
 from fastcnn.functional._arguments import shape_text
 from fastcnn.nn.parameter import Parameter
 
+__all__ = ["SGD"]
+
 _NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
 _HYPER = (*_NUMBERS, "nesterov")
 _STATE = (*_HYPER, "steps")
@@ -125,6 +127,7 @@ class SGD:
         return np.array(numbers, np.float32)
 
     def end_step(self) -> None:
+        """Count a step that a plan has made."""
         self.__dict__["steps"] += 1  # in every step: past the checks of what users set
 
     def record(self, trace: Any, parameters: list[Parameter], gradients: list[int | None]) -> None:

@@ -46,6 +46,8 @@ class Plan:
     def describe(self, width: int | None = None) -> Shown:
         """Steps, then buffers, then the sum of memory, as a table.
 
+        Parameters
+        ----------
         width : int, optional
             Columns that it may take; the least important ones are left out. Default: the terminal's; all where
             there is none.
@@ -79,6 +81,8 @@ class Plan:
     def profile(self, repeats: int = 10, *, by_time: bool = False, width: int | None = None) -> Profile:
         """Run on random inputs and measure each step; the medians of ``repeats`` runs.
 
+        Parameters
+        ----------
         by_time : bool
             The slowest step first, instead of the order of the run.
         width : int, optional

@@ -142,6 +142,8 @@ class StoredImages(Preprocessed):
     def split(self: S, held_out: Any) -> tuple[S, S]:
         """The images to train on, and those held out.
 
+        Parameters
+        ----------
         held_out : (N,) bool, or a number between 0 and 1
             Which; or how large a part: then every n-th image of each class, in the order given.
 

@@ -34,7 +34,8 @@ def conv2d(
 
     Returns
     -------
-    (N, OC, OH, OW) with ``OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1``, OW alike.
+    array (N, OC, OH, OW)
+        ``OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1``, OW alike.
 
     Raises
     ------

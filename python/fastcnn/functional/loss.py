@@ -29,8 +29,9 @@ def cross_entropy(
 
     Returns
     -------
-    numpy.float32; of the result of a module in training mode a number with ``backward()``; while tracing a value of
-    shape (1,). The mean over an empty batch is NaN.
+    numpy.float32
+        Of the result of a module in training mode a number with ``backward()``; while tracing a value of shape (1,).
+        The mean over an empty batch is NaN.
 
     Raises
     ------

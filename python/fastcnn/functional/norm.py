@@ -38,7 +38,7 @@ def batch_norm(
 
     Returns
     -------
-    (N, C, H, W)
+    array (N, C, H, W)
 
     Raises
     ------

@@ -40,7 +40,8 @@ def sgd_step(
 
     Returns
     -------
-    The momentum buffer to pass to the next step; None without momentum.
+    array of param's shape, or None
+        The momentum buffer to pass to the next step; None without momentum.
 
     Raises
     ------

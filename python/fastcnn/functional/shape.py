@@ -230,9 +230,14 @@ def subsample(
     layout: str = "auto",
     implementation: str | None = None,
 ) -> Operand:
-    """``x[:, :, begin:end:sh, begin:end:sw]`` of images (N, C, H, W); by default of whole ones, (N, C, ceil(H / sh),
-    ceil(W / sw)).
+    """``x[:, :, begin:end:sh, begin:end:sw]`` of images (N, C, H, W).
 
+    Of whole images it gives (N, C, ceil(H / sh), ceil(W / sw)).
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    stride : int or (rows, columns)
     begin, end : int or (rows, columns)
         Of the pixels that are taken, not negative; None: up to the image's end.
 

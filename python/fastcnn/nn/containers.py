@@ -64,9 +64,11 @@ class Sequential(Module):
         return place + n if place < 0 else place
 
     def append(self: S, module: Module) -> S:
+        """Add a layer at the end."""
         return self.insert(len(self), module)
 
     def extend(self: S, modules: Iterable[Module]) -> S:
+        """Add layers at the end."""
         self._place([*self._modules.items(), *(("0", _module(m)) for m in modules)])
         return self
 

@@ -48,6 +48,7 @@ _WEIGHTS["xavier"] = _WEIGHTS["xavier_uniform"]
 
 
 def names() -> list[str]:
+    """What a layer's ``init`` can be, sorted."""
     return sorted(_WEIGHTS)
 
 

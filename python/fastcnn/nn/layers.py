@@ -254,6 +254,8 @@ class AdaptiveAvgPool2d(Layer):
 class BatchNorm2d(Layer):
     """Batch normalisation per channel: by the batch's statistics in training, by the running ones in eval mode.
 
+    Source: Ioffe & Szegedy 2015.
+
     Parameters
     ----------
     num_features : int
@@ -266,8 +268,6 @@ class BatchNorm2d(Layer):
         Learn a factor (``weight``) and an offset (``bias``) per channel.
     track_running_stats, device, dtype
         PyTorch's, with the only values there are: True, None or "cpu", None or float32.
-
-    Source: Ioffe & Szegedy 2015.
     """
 
     _unkept = ("track_running_stats", *_PLACE)
@@ -308,6 +308,7 @@ class BatchNorm2d(Layer):
 
     @property
     def affine(self) -> bool:
+        """Whether there are a factor and an offset per channel."""
         return self.weight is not None
 
 

@@ -106,6 +106,8 @@ class History:
     def table(self, max_rows: int = 20, width: int | None = None) -> Table:
         """The epochs as a `rich` table; of more than `max_rows`, evenly spaced ones, the first, best and last.
 
+        Parameters
+        ----------
         width : int, optional
             Columns that it may take: headings are shorter where they must be, then the speed is left out.
         """

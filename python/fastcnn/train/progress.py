@@ -151,6 +151,8 @@ def make_progress(
     """True: a bar where stderr is a terminal that can move its cursor, otherwise lines. "lines": always these.
     None: the same for people who watch, on a terminal or in a notebook, and nothing elsewhere.
 
+    Parameters
+    ----------
     first_epoch : int
         Its number, counting those of earlier calls.
     """

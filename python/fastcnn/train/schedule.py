@@ -3,15 +3,15 @@
 A schedule is a function of one number from 0 to 1, or a name of `SCHEDULES`; `Trainer.fit(..., schedule=cosine)` asks
 it before each step, and gives the optimizer its own learning rate back at the end. What other libraries offer, here:
 
-==============================  =====================================================================
-CosineAnnealingLR(epochs)       ``schedule="cosine"``, which moves in every step
-StepLR, MultiStepLR([a, b])     ``step_decay(0.1, at=(a / epochs, b / epochs))``
-LambdaLR(f) of epochs           ``lambda done: f(int(done * epochs + 1e-9))``
-ExponentialLR(gamma)            ``lambda done: gamma ** int(done * epochs + 1e-9)``
-warm-up from 0, then x          ``warmup(x, part)``
-LearningRateScheduler (Keras)   ``lambda epoch, lr: ...``: two arguments mean what they mean there
-ReduceLROnPlateau               a callback that sets ``optimizer.lr``, which stays (below)
-==============================  =====================================================================
+| elsewhere                     | here                                                               |
+| ----------------------------- | ------------------------------------------------------------------ |
+| CosineAnnealingLR(epochs)     | ``schedule="cosine"``, which moves in every step                   |
+| StepLR, MultiStepLR([a, b])   | ``step_decay(0.1, at=(a / epochs, b / epochs))``                   |
+| LambdaLR(f) of epochs         | ``lambda done: f(int(done * epochs + 1e-9))``                      |
+| ExponentialLR(gamma)          | ``lambda done: gamma ** int(done * epochs + 1e-9)``                |
+| warm-up from 0, then x        | ``warmup(x, part)``                                                |
+| LearningRateScheduler (Keras) | ``lambda epoch, lr: ...``: two arguments mean what they mean there |
+| ReduceLROnPlateau             | a callback that sets ``optimizer.lr``, which stays (below)         |
 
 A learning rate that falls to a tenth when the held-out loss has not improved for three epochs:
 
@@ -34,6 +34,8 @@ import inspect
 import math
 from collections.abc import Callable
 from typing import Any
+
+__all__: list[str] = []  # they are shown in fastcnn.train
 
 Schedule = Callable[[float], float]
 EpochSchedule = Callable[[int, float], float]  # Keras: epoch (from 0) and learning rate to learning rate
@@ -63,6 +65,7 @@ def steps(done: float) -> float:
 
 
 SCHEDULES: dict[str, Schedule] = {"none": constant, "cosine": cosine, "steps": steps}
+"""Schedules by the names that `Trainer.fit` and the command line take."""
 
 
 def step_decay(factor: float, at: tuple[float, ...]) -> Schedule:

@@ -87,10 +87,12 @@ class Trainer:
 
     @property
     def model(self) -> Module:
+        """The network that is trained."""
         return self._engine.model
 
     @property
     def loss(self) -> CrossEntropyLoss:
+        """What is minimised."""
         loss: CrossEntropyLoss = self._engine.loss
         return loss
 
@@ -108,6 +110,7 @@ class Trainer:
 
     @property
     def epochs(self) -> int:
+        """Passes over the data so far, in all calls of `fit`."""
         return self._epochs
 
     @property
