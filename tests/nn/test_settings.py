@@ -247,3 +247,11 @@ def test_settings_of_layers_and_of_their_subclasses() -> None:
         assert layer(-X).min() < 0
         layer.negative_slope = 0.0
         assert layer(-X).min() == 0
+
+
+def test_a_forward_of_code_without_a_module_runs():
+    """What ``exec`` makes in a namespace without a name belongs to no module."""
+    names = {"nn": nn}
+    exec("class Net(nn.Module):\n    def forward(self, x):\n        return 2 * x", names)
+    assert names["Net"].forward.__module__ is None
+    assert names["Net"]()(np.ones((1, 1, 2, 2), np.float32)).max() == 2

@@ -50,7 +50,7 @@ def watched(modules: Iterable[Module]) -> Places:
             continue
         for function in _functions(module):
             attributes = vars(module)
-            ours = function.__module__.partition(".")[0] == "fastcnn"
+            ours = (function.__module__ or "").partition(".")[0] == "fastcnn"
             for name in _names(function.__code__):
                 if name in attributes and not isinstance(
                     attributes[name], (*_IMMUTABLE, *_FIXED, tuple, Value)
