@@ -16,6 +16,7 @@ _HERE = {
     "DataLoader": "fastcnn.data.Loader",
     "Dense": "nn.Linear",
     "Dropout": "against overfitting weight_decay of optim.SGD and shift of the data",
+    "EarlyStopping": "callbacks=, as in the example of Trainer.fit",
     "FashionMNIST": "fastcnn.data.fashion_mnist",
     "GlobalAveragePooling2D": "nn.AdaptiveAvgPool2d(1)",
     "Identity": "nn.Sequential() without layers",
@@ -26,7 +27,9 @@ _HERE = {
     "ModuleList": "nn.Sequential(*layers) or an attribute for each layer",
     "Softmax": "F.softmax (in training it is part of nn.CrossEntropyLoss)",
     "TensorDataset": "fastcnn.data.ArrayDataset",
+    "callbacks": "fit's callbacks= takes functions, as in the example of Trainer.fit",
     "compile": "nothing to call: every model is planned and fused",
+    "cuda": "it computes on the CPU",
     "from_numpy": "the array itself: models take NumPy arrays",
     "kaiming_normal_": "init='he_normal' of a layer",
     "kaiming_uniform_": "init='he_uniform' of a layer",
@@ -37,6 +40,16 @@ _HERE = {
     "tensor": "a NumPy array",
     "xavier_normal_": "init='xavier_normal' of a layer",
     "xavier_uniform_": "init='xavier_uniform' of a layer",
+}
+# Methods of other libraries' models.
+_OF_MODELS = {
+    **dict.fromkeys(("fit", "compile", "evaluate"), "fastcnn.Trainer(model, optimizer) has fit and evaluate"),
+    "count_params": "parameter_count()",
+    "get_weights": "state_dict()",
+    "register_forward_hook": "model.features_at(x, names) gives what parts put out",
+    "register_full_backward_hook": "model.gradients_at(x, names) gives gradients of what parts put out",
+    "set_weights": "load_state_dict(state)",
+    "weights": "state_dict()",
 }
 _PLACES = ("nn", "functional", "optim", "data", "train", "models")
 
@@ -64,6 +77,11 @@ def missing(module: str, name: str, names: Mapping[str, Iterable[str]]) -> Attri
         hint = f" (did you mean {lower[near[0]]}?)" if near else ""
     listed = "".join(f"; {what}: {', '.join(group)}" for what, group in names.items())
     return AttributeError(f"{module} has no {name}{hint}{listed}")
+
+
+def of_model(name: str) -> str:
+    """What an error adds for an attribute of other libraries' models."""
+    return f" (here: {_OF_MODELS[name]})" if name in _OF_MODELS else ""
 
 
 def _is_file(module: str, name: str) -> bool:

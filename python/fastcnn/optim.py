@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import _core
-from fastcnn.functional._arguments import shape_text
+from fastcnn.functional._arguments import kind_of, shape_text
 from fastcnn.nn.parameter import Parameter
 
 __all__ = ["SGD"]
@@ -278,7 +278,7 @@ def _parameters(params: Any) -> list[Parameter]:
     for p in parameters:
         if not isinstance(p, Parameter):
             hint = "; there are no groups: one learning rate holds for all" if isinstance(p, dict) else ""
-            got = type(p).__name__
+            got = kind_of(p)
             raise TypeError(f"SGD: expected parameters, such as model.parameters(), got a {got}{hint}")
     if len({id(p) for p in parameters}) != len(parameters):
         raise ValueError("SGD: a parameter was given twice")

@@ -106,7 +106,12 @@ LAST = "; images are (N, C, H, W): if this is (N, H, W, C), use x.transpose(0, 3
         (lambda: nn.Conv2d(1, 8, 3), (8, 28, 28), CONV, "; x[:, None] adds the channel"),
         (lambda: nn.Conv2d(3, 8, 3), (3, 28, 28), CONV, "; x[None] adds the batch"),
         (lambda: nn.Conv2d(3, 8, 3), (28, 28, 3), CONV, "use x.transpose(2, 0, 1)[None]"),
-        (lambda: nn.Conv2d(1, 8, 3), (28, 28), CONV, "; of a single image (H, W) x[None, None] is a batch"),
+        (
+            lambda: nn.Conv2d(1, 8, 3),
+            (28, 28),
+            CONV,
+            "a batch, of flat images (N, H * W) x.reshape(-1, 1, H, W)",
+        ),
         (lambda: nn.Conv2d(3, 8, 3), (4, 192), CONV, "weight 8x3x3x3"),
         (lambda: nn.Conv2d(4, 4, 3, groups=2), (8, 9, 9, 4), f"{CONV} 4 input channels, got 9", LAST),
         (
@@ -115,7 +120,12 @@ LAST = "; images are (N, C, H, W): if this is (N, H, W, C), use x.transpose(0, 3
             "MaxPool2d 'body.0': expected input of 4 dimensions",
             "the channel",
         ),
-        (lambda: nn.AvgPool2d(2), (8, 8), "AvgPool2d 'body.0': expected input of 4", "is a batch"),
+        (
+            lambda: nn.AvgPool2d(2),
+            (8, 8),
+            "AvgPool2d 'body.0': expected input of 4",
+            "x.reshape(-1, 1, H, W)",
+        ),
         (lambda: nn.AdaptiveAvgPool2d(1), (3, 8, 8), "AdaptiveAvgPool2d 'body.0': expected", "the channel"),
         (lambda: nn.AdaptiveAvgPool2d(2), (3, 8, 8), "AdaptiveAvgPool2d 'body.0': expected", "the channel"),
         (lambda: nn.BatchNorm2d(4), (2, 3, 8, 8), "BatchNorm2d 'body.0': expected 4 channels, got 3", ")"),

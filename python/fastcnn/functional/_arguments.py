@@ -168,6 +168,14 @@ def padding4(
     return before + after
 
 
+def kind_of(x: Any) -> str:
+    """Its type, with the library it is of, where that is another one."""
+    kind = type(x)
+    library = kind.__module__.partition(".")[0]
+    own = library in ("builtins", "fastcnn", "__main__")
+    return kind.__name__ if own else f"{kind.__name__} of {library}"
+
+
 def image_hint(shape: Sequence[int], channels: int | None = None) -> str:
     """What makes images (N, C, H, W) of an array that is none, or has not so many channels; "" if unknown.
 
@@ -177,7 +185,8 @@ def image_hint(shape: Sequence[int], channels: int | None = None) -> str:
     if len(shape) == 4 and shape[3] == channels:
         return "; images are (N, C, H, W): if this is (N, H, W, C), use x.transpose(0, 3, 1, 2)"
     if len(shape) == 2 and channels in (None, 1):
-        return "; of a single image (H, W) x[None, None] is a batch"
+        flat = "of flat images (N, H * W) x.reshape(-1, 1, H, W)"
+        return f"; of a single image (H, W) x[None, None] is a batch, {flat}"
     if len(shape) != 3:
         return ""
     if channels is None:

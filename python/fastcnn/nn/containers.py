@@ -113,5 +113,5 @@ class Sequential(Module):
 def _module(given: Any, where: str = "") -> Module:
     if not isinstance(given, Module):
         hint = f"; did you mean {given.__name__}()?" if isinstance(given, type) else ""
-        raise TypeError(f"Sequential: expected modules, got {type(given).__name__}{where}{hint}")
+        raise TypeError(f"Sequential: expected modules, got {args.kind_of(given)}{where}{hint}")
     return given

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn import _names as _hints
 from fastcnn.functional import _arguments as arguments
 from fastcnn.nn import _state
 from fastcnn.nn._place import OnTheCpu
@@ -19,10 +20,6 @@ __all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
 _MEMBERS = ("_parameters", "_buffers", "_modules")  # where a module keeps what it owns
-_HOOKS = {  # PyTorch's names for looking inside
-    "register_forward_hook": "model.features_at(x, names) gives what parts put out",
-    "register_full_backward_hook": "model.gradients_at(x, names) gives gradients of what parts put out",
-}
 _NOTES = ("preprocessing", "classes")  # attributes that forward() does not read: setting them changes no plan
 
 
@@ -133,8 +130,7 @@ class Module(OnTheCpu):
             found = self.__dict__.get(members, {})
             if name in found:
                 return found[name]
-        hint = f"; {_HOOKS[name]}" if name in _HOOKS else ""
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{_hints.of_model(name)}")
 
     def __delattr__(self, name: str) -> None:
         _state.structure_changed()
@@ -513,8 +509,11 @@ class Module(OnTheCpu):
 
     # ---- showing
 
-    def summary(self, input_shape: Any) -> Any:
-        """A table of layers, output shapes, parameters and multiply-adds for an input (C, H, W) or (N, C, H, W)."""
+    def summary(self, input_shape: Any = None) -> Any:
+        """A table of layers, output shapes, parameters and multiply-adds for an input (C, H, W) or (N, C, H, W).
+
+        Without one, for that of the last call or training.
+        """
         from fastcnn.nn.summary import summarize
 
         return summarize(self, input_shape)

@@ -33,7 +33,10 @@ class Summary(Shown):
 
 
 def summarize(model: Module, input_shape: Any) -> Summary:
-    shape = _checked(input_shape)
+    if input_shape is None and model.last_input_shape is not None:
+        shape = (1, *model.last_input_shape)
+    else:
+        shape = _checked(input_shape)
     trace = Trace(model)
     model(trace.input(shape))
     rows = _rows(model, trace)

@@ -99,6 +99,10 @@ class Trace:
                 result = module.forward(*inputs)
         finally:
             self._stack.pop()
+        if result is None:
+            raise TypeError(
+                f"{label_of(module, path)}.forward: expected one traced value as result, got None: is a return missing?"
+            )
         if isinstance(result, Value):
             self.calls.append(Call(path, module, ids, result.id, result.shape, range(first, self._nodes)))
         return result
