@@ -91,12 +91,14 @@ def test_what_is_no_data_set_is_told_what_one_needs():
         "zip: a data set needs": zip(x, y, strict=True),
         r"ndarray without labels: give \(images, labels\)": x,
         "got dict": {"x": x},
-        "got str": "photos",
-        "got NoneType": None,
+        r"got the text 'photos': give fastcnn.data.digits\(\)": "photos",
+        "got None": None,
     }
     for text, given in cases.items():
         with pytest.raises(TypeError, match=f"expected a data set or a pair .*{text}"):
             as_dataset(given)
+    with pytest.raises(TypeError, match="labels str beside ArrayDataset, which has its own"):
+        as_dataset(ArrayDataset(x, y), None, "5")
     with pytest.raises(TypeError, match=r"pairs .image, label., got a ndarray as item 0 of Bare"):
         as_dataset(type("Bare", (), {"__len__": lambda s: 3, "__getitem__": lambda s, i: x[i]})())
     with pytest.raises(TypeError, match="item 0 is a KeyError"):

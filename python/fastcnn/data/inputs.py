@@ -53,6 +53,8 @@ def as_dataset(data: Any, preprocessing: Preprocessing | None = None, labels: An
     ArrayDataset(2x1x4x4 uint8, 2 classes)
     """
     if labels is not None:
+        if not hasattr(data, "__array__") and callable(getattr(data, "batch", None)):
+            raise TypeError(f"labels {type(labels).__name__} beside {type(data).__name__}, which has its own")
         data = (data, labels)
     dataset: Any
     if isinstance(data, (tuple, list)) and len(data) == 2:
@@ -104,7 +106,10 @@ def remember(model: Module, data: Any, validation: Any = None) -> Dataset | None
     if own is None or (own.dtype == "float32" and own.changes_nothing and model.preprocessing):
         own = model.preprocessing
     count = None if shape is None else outputs(model, shape)
-    held_out = None if validation is None else _as_read(validation, own, shape)
+    try:
+        held_out = None if validation is None else _as_read(validation, own, shape)
+    except (TypeError, ValueError) as e:
+        raise (TypeError if isinstance(e, TypeError) else ValueError)(f"validation_data: {e}") from None
     if shape is not None:
         model.__dict__["last_input_shape"] = tuple(shape)
         known = model.classes if model.classes and len(model.classes) == count else None
@@ -248,7 +253,9 @@ def _has_items(data: Any) -> bool:
 
 def _what(data: Any) -> str:
     """The kind of a thing that is none, and what to do instead."""
-    name = type(data).__name__
+    name = "None" if data is None else type(data).__name__
+    if isinstance(data, str):
+        return f"the text {data!r:.60}: give fastcnn.data.digits(), or fastcnn.data.ImageFolder(path)"
     if hasattr(data, "__array__"):
         return f"{name} without labels: give (images, labels)"
     if name == "DataLoader" or hasattr(data, "batch_sampler"):

@@ -66,6 +66,8 @@ class Loader:
     seed : int, optional
         Shuffles, and lets the data set make its random changes; equal seeds give equal epochs. None: in order,
         unchanged.
+    shuffle : bool, optional
+        PyTorch's word: True is ``seed=0`` where none is given.
 
     Attributes
     ----------
@@ -81,10 +83,14 @@ class Loader:
     (2, 2, False, True)
     """
 
-    def __init__(self, data: Any, batch_size: int = 64, seed: int | None = None) -> None:
+    def __init__(
+        self, data: Any, batch_size: int = 64, seed: int | None = None, *, shuffle: bool | None = None
+    ) -> None:
+        if not isinstance(shuffle, (bool, np.bool_, type(None))) or (shuffle is False and seed is not None):
+            raise TypeError(f"Loader: shuffle must be True, or False without a seed, got {shuffle!r:.60}")
         self.data = as_dataset(data)
         self.batch_size = _batch_size(batch_size)
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch = 0 if shuffle and seed is None else seed, 0
 
     def __len__(self) -> int:
         """Batches in one pass."""

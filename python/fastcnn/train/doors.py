@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,10 @@ Callback = Callable[[EpochRecord], Any]
 
 _BY_HAND = "go layer by layer: model(x), the loss, model.backward(dy), optimizer.step()"
 _NAMES_SHOWN = 5
+FROZEN = (
+    "Trainer.fit: all parameters are frozen, so only running statistics can change; requires_grad_(True) "
+    "unfreezes what is to be trained"
+)
 
 
 def check_model(model: Any) -> None:
@@ -61,6 +66,10 @@ def _check_kind(what: str, given: Any, kind: type, hint: str) -> None:
     raise TypeError(f"Trainer: expected a {kind.__name__} as {what}, got {made:.80}; {hint}")
 
 
+def all_frozen(optimizer: SGD) -> bool:
+    return bool(optimizer.parameters) and not any(p.requires_grad for p in optimizer.parameters)
+
+
 def untrained(model: Module, optimizer: SGD) -> tuple[str, ...]:
     """Names of the model's trainable parameters that no step will change."""
     updated = {id(p) for p in optimizer.parameters}
@@ -92,6 +101,8 @@ def whole(name: str, value: Any, least: int = 1) -> int:
 
 def labels_or_number(y: Any, name: str, number: Any) -> tuple[Any, Any]:
     """(labels, number) where the second argument may be either: ``fit(x, y, epochs=5)``, ``fit(data, 5)``."""
+    if isinstance(y, str):
+        raise TypeError(f"expected labels or {name} as the second argument, got the text {y!r:.80}")
     if y is None or np.ndim(y) > 0 or hasattr(y, "__len__"):
         return y, number
     if number is not None:
@@ -102,7 +113,7 @@ def labels_or_number(y: Any, name: str, number: Any) -> tuple[Any, Any]:
 def callback_list(callbacks: Any) -> list[Callback]:
     """A function, several, or none (None)."""
     if callable(callbacks) and not isinstance(callbacks, type):
-        return [callbacks]
+        callbacks = [callbacks]
     listed = list(callbacks) if isinstance(callbacks, Iterable) else [] if callbacks is None else [callbacks]
     for given in listed:
         if not callable(given) or isinstance(given, type):
@@ -111,7 +122,21 @@ def callback_list(callbacks: Any) -> list[Callback]:
                 f"callbacks: expected functions that take an EpochRecord, got {got} "
                 "(early stopping, best weights: see the examples of Trainer.fit)"
             )
+        _check_takes_one(given)
     return listed
+
+
+def _check_takes_one(callback: Callback) -> None:
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # of some in C nobody knows
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"callbacks: expected functions that take an EpochRecord, got one of {signature}"
+        ) from None
 
 
 def progress_wanted(progress: bool | str | None, verbose: Any) -> bool | str | None:

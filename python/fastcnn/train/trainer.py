@@ -16,7 +16,7 @@ from fastcnn.data.arrays import Dataset
 from fastcnn.data.inputs import as_dataset, for_model, probabilities, remember
 from fastcnn.data.loader import batches
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.functional._arguments import shape_of
+from fastcnn.functional import _arguments as arguments
 from fastcnn.nn import CrossEntropyLoss, Module
 from fastcnn.nn.engine import TrainingStep, first_non_finite
 from fastcnn.optim import SGD
@@ -168,7 +168,7 @@ class Trainer:
         """The plan of a whole training step for inputs (N, C, H, W): `describe()` and `profile()` show it."""
         self._ready("Trainer.plan")
         with self._training_mode():
-            return self._engine.training_plan(shape_of("Trainer.plan", input_shape))
+            return self._engine.training_plan(arguments.shape_of("Trainer.plan", input_shape))
 
     def _training_mode(self) -> contextlib.AbstractContextManager[None]:
         """For one step: a model in training mode may have parts that are not, and those stay so."""
@@ -220,6 +220,7 @@ class Trainer:
         verbose: int | str | None = None,
         callbacks: doors.Callback | Iterable[doors.Callback] | None = (),
         on_interrupt: str = "raise",
+        shuffle: bool = True,
     ) -> History:
         """Train for a number of passes over the data: ``fit(data, 5)`` or ``fit(x, y, epochs=5)``.
 
@@ -259,6 +260,8 @@ class Trainer:
             Called with the `EpochRecord` of each whole epoch; training ends after the one for which one returns True.
         on_interrupt : "raise" or "return"
             Whether KeyboardInterrupt follows on Ctrl-C, or the history is returned with ``interrupted`` set.
+        shuffle : True
+            Keras' word; batches in an order of your own are for `train_step`.
 
         Returns
         -------
@@ -296,6 +299,7 @@ class Trainer:
         batch_size = doors.whole("batch_size", batch_size)
         shown = doors.progress_wanted(progress, verbose)
         called = doors.callback_list(callbacks)
+        arguments.only("Trainer.fit", "shuffle", shuffle, True)
         if first >= total:
             raise ValueError(f"initial_epoch must be less than the {total} epochs in all, got {first}")
         if on_interrupt not in ("raise", "return"):
@@ -312,6 +316,8 @@ class Trainer:
                 "Trainer.fit is running: it cannot be called from its callbacks or another thread"
             )
         self._warn_of_untrained()
+        if doors.all_frozen(optimizer):
+            warnings.warn(doors.FROZEN, UserWarning, stacklevel=2)
         given_out = remember(self.model, whole, validation_data)
         held_out = given_out if held_out is None else held_out
         self._rate, self.history = rate, History()
