@@ -33,6 +33,7 @@ _DTYPES: dict[str, np.dtype] = {
 }  # fmt: skip
 _OTHERS = {  # how files of others begin
     b"PK\x03\x04": "a PyTorch file", b"\x80\x02": "a PyTorch file", b"\x89HDF": "a Keras file",
+    b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
 }  # fmt: skip
 _FIELDS = {"format", "version", "architecture", "input_shape", "classes", "preprocessing"}
 _MAX_SIDE = 1 << 20
@@ -262,6 +263,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
     """Tensors and metadata; the arrays are views of the bytes read."""
     from safetensors import SafetensorError, deserialize
 
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"load: expected the path of a model file, got {type(path).__name__}")
     data = Path(path).read_bytes()
     try:
         entries: Any = deserialize(data)
@@ -291,9 +294,13 @@ def _widened(dtype: str, flat: np.ndarray) -> np.ndarray:
 
 
 def _instead(data: bytes) -> str:
+    if not data:
+        return "it is empty"
     kind = next((kind for begin, kind in _OTHERS.items() if data.startswith(begin)), "")
     if kind == "a PyTorch file":
         return f"{kind}: torch.load it, build the network, and give its state_dict to model.load_state_dict"
+    if kind == "an image":
+        return "an image: the model comes first, then what it predicts on"
     return f"{kind}: give its arrays, transposed as needed, to model.load_state_dict" if kind else ""
 
 

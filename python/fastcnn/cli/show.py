@@ -76,8 +76,8 @@ def prose(text: str) -> None:
 def table(content: Table) -> None:
     """A table, as wide as the terminal lets it be."""
     held = io.BytesIO()  # printed by line(): rich ends the process where a pipe is closed
-    encoding = sys.stdout.encoding or "ascii"
-    memory = io.TextIOWrapper(held, encoding, errors="backslashreplace", newline="\n")
+    encoding, errors = _coding()
+    memory = io.TextIOWrapper(held, encoding, errors=errors, newline="\n")
     console = Console(
         file=memory,
         width=width(),
@@ -87,7 +87,19 @@ def table(content: Table) -> None:
     )
     console.print(content)
     memory.flush()
-    line(held.getvalue().decode(encoding).rstrip("\n"))
+    line(held.getvalue().decode(encoding, errors).rstrip("\n"))
+
+
+def _coding() -> tuple[str, str]:
+    """How stdout makes bytes of text, and what it does about what it cannot show."""
+    errors = getattr(sys.stdout, "errors", None) or "strict"
+    return sys.stdout.encoding or "ascii", "backslashreplace" if errors == "strict" else errors
+
+
+def _as_printed(name: str) -> str:
+    """What stdout will show of a name: as long as that is."""
+    encoding, errors = _coding()
+    return name.encode(encoding, errors).decode(encoding, errors)
 
 
 class Report:
@@ -168,7 +180,7 @@ def per_class(classes: Sequence[str], right: np.ndarray, count: np.ndarray) -> T
     for title in ("images", "right", "accuracy"):
         out.add_column(title, justify="right")
     for name, r, n in zip(classes, right, count, strict=True):
-        out.add_row(escape(name), f"{n:,}", f"{r:,}", f"{100 * r / n:.2f} %" if n else "")
+        out.add_row(escape(_as_printed(name)), f"{n:,}", f"{r:,}", f"{100 * r / n:.2f} %" if n else "")
     return out
 
 
@@ -180,6 +192,7 @@ def prediction(
     ``brief``: one line, with the ``top`` classes in it.
     """
     ranked = np.argsort(-proba, kind="stable")[:top]
+    classes = [_as_printed(name) for name in classes]
     if brief:
         named = (f"{classes[i]} ({100 * proba[i]:.1f} %)" for i in ranked[: top or 1])
         return line(f"{path}: {', '.join(named)}")

@@ -75,6 +75,8 @@ def convert(
         plain = _flattened(image, preprocessing)
     except (ValueError, OSError) as e:
         raise ValueError(f"{name}: not a readable image ({_reason(e)})") from None
+    if 0 in plain.size:
+        raise ValueError(f"{name}: has no pixels ({plain.width}x{plain.height})")
     return _prepared(plain, name, preprocessing, size)
 
 
@@ -183,7 +185,8 @@ def _eight_bits(pixels: np.ndarray, stretch: bool) -> np.ndarray:
     """Pixels of more bits as uint8. `stretch`: by the range that they use, as glyphs need contrast alone."""
     if pixels.dtype.kind == "f":
         if not stretch or not np.isfinite(pixels).all() or pixels.min() < 0:
-            raise ValueError("pixels are floats, whose range nothing states: save it with 8 or 16 bits")
+            what = "whose range nothing states" if np.isfinite(pixels).all() else "not all of them finite"
+            raise ValueError(f"pixels are floats, {what}: save it with 8 or 16 bits")
         pixels = np.rint(pixels * 65535) if pixels.max() <= 1 else pixels
     levels = pixels.astype(np.int64).clip(0, 65535)
     bits = next(b for b in _DEPTHS if levels.max() < 1 << b) if stretch else 16
