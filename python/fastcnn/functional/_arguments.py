@@ -274,9 +274,11 @@ def check_arrays(op: str, **arrays: Any) -> None:
         if type(a) is not np.ndarray and isinstance(a, np.ma.MaskedArray):
             raise TypeError(f"{op}: {name} is masked, and a mask would be lost; use {name}.filled(value)")
         if a.dtype != np.float32:
+            pixels = a.dtype == np.uint8 and name == "input"
+            scaled = " and scale it as in training (model.predict takes pixels)" if pixels else ""
             raise TypeError(
                 f"{op}: expected a float32 array for {name}, got {a.dtype} ({name} {shape_text(a.shape)}); "
-                f"convert it with {name}.astype(numpy.float32)"
+                f"convert it with {name}.astype(numpy.float32){scaled}"
             )
 
 
