@@ -35,6 +35,12 @@ os.system("PYTHONIOENCODING=ascii fastcnn evaluate 'f\u00fcr Oma.safetensors' ph
 os.system("fastcnn predict 'f\u00fcr Oma.safetensors' photos/*/'Foto 3 \u00fc.PNG' --brief; echo status $?")
 # prints: photos/[red] & 'blue'/Foto 3 ü.PNG: [red] & 'blue' ( ... /Foto 3 ü.PNG: caf ... 猫 ( ... status 0
 
+# %%
+os.system(
+    "PYTHONIOENCODING=ascii fastcnn predict 'f\u00fcr Oma.safetensors' photos/\u732b/*0*; echo status $?"
+)
+# prints: photos/\u732b/Foto 0 \xfc.PNG: \u732b ( ... caf\udce9 ... status 0
+
 # %% names that are options
 os.makedirs("photos/--out")
 Image.fromarray(pixels).save("photos/--out/-1.png")

@@ -46,6 +46,21 @@ history = trainer.fit(digits.images, digits.labels, epochs=1, validation_data=(x
 print(history["val_accuracy"][0] == trainer.evaluate(x_test, y_test).accuracy)
 # prints: True
 
+# %% also when the pixels are normalised
+normalised = fastcnn.Trainer(fastcnn.models.create("lenet5"))
+normalised.optimizer = fastcnn.optim.SGD(normalised.model.parameters(), lr=0.05, momentum=0.9)
+history = normalised.fit(digits, epochs=4, batch_size=32, validation_data=(x_test, y_test))
+print(normalised.preprocessing.mean != (0.0,), history["val_accuracy"][-1] > 0.85)
+print(
+    history["val_accuracy"][-1]
+    == normalised.evaluate(x_test, y_test).accuracy
+    == normalised.evaluate(test).accuracy
+)
+print((normalised.predict(x_test) == y_test).mean() == history["val_accuracy"][-1])
+# prints: True True
+# prints: True
+# prints: True
+
 # %%
 trainer.evaluate(x_test)
 # raises: TypeError: expected a data set or a pair (images, labels), got ndarray without labels: give

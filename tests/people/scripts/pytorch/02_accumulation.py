@@ -42,7 +42,16 @@ optimizer.zero_grad(set_to_none=True)
 print(small[0].weight.grad)
 # prints: None
 
+# %% layer by layer, too
+small.zero_grad()
+for _ in range(2):
+    criterion(small(x), y)
+    small.backward(criterion.backward())
+print(np.abs(small[0].weight.grad - 2 * once).max() < 1e-6)
+# prints: True
+
 # %% two losses, added
+small.zero_grad()
 (criterion(small(x), y) + 0.5 * criterion(small(x), y)).backward()
 print(np.abs(small[0].weight.grad - 1.5 * once).max() < 1e-6)
 # prints: True
