@@ -44,6 +44,11 @@ for epoch in range(8):
     print(f"epoch {epoch + 1}: {running / len(loader):.3f}")
 # prints: epoch 1: ... epoch 8:
 
+# %% each pass has an order of its own
+orders = [[y.tolist() for _, y in loader] for _ in range(2)]
+print(orders[0] != orders[1], sorted(sum(orders[0], [])) == sorted(train.labels.tolist()))
+# prints: True True
+
 # %% its evaluation
 model.eval()
 correct = total = 0
