@@ -456,3 +456,13 @@ def test_profiling_changes_nothing(momentum: float) -> None:
     assert weights_hash(model) == weights_hash(other)
     with pytest.raises(ValueError, match="at least 1 repeat, got 0"):
         model.plan(x.shape).profile(0)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "residual"])
+def test_batches_of_other_sizes_agree_within_rounding(name: str) -> None:
+    model, shape = make(name)
+    x, _ = batch(shape, 33)
+    whole = model.eval()(x)
+    np.testing.assert_array_equal(model(x), whole)
+    for step in (2, 5, 33):
+        np.testing.assert_allclose(model(x[::step]), whole[::step], rtol=1e-4, atol=1e-5)
