@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import os
 import random
+import sys
+import threading
 import types
+import typing
 
 import numpy as np
 import pytest
@@ -148,7 +153,7 @@ def test_other_lists_of_a_module_plan_nothing_anew() -> None:
     for step in range(5):
         net.history.append(step)
         net(X)
-    assert len(net.runner()._cache._plans) == 1 and not net.runner().key()[1]
+    assert len(net.runner()._cache._plans) == 1
 
 
 class Tossed(nn.Module):
@@ -167,9 +172,7 @@ class TossedByNumPy(nn.Module):
 @pytest.mark.parametrize("kind", [Tossed, TossedByNumPy])
 def test_random_branches_are_refused(kind) -> None:
     for _ in range(2):
-        with pytest.raises(
-            ValueError, match=rf"{kind.__name__}.forward draws random numbers \((random|rand)\)"
-        ):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}.forward draws random numbers"):
             kind()(X)
 
 
@@ -255,3 +258,260 @@ def test_a_forward_of_code_without_a_module_runs():
     exec("class Net(nn.Module):\n    def forward(self, x):\n        return 2 * x", names)
     assert names["Net"].forward.__module__ is None
     assert names["Net"]()(np.ones((1, 1, 2, 2), np.float32)).max() == 2
+
+
+class Names:
+    factor = 1.0
+
+
+def act(x):
+    return F.relu(x)
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self):
+        self.factor = 1.0
+
+
+class Watching(nn.Module):
+    """One reading of a number that is 1, in each of the ways that people have."""
+
+    shared = 1.0
+    table: typing.ClassVar = {"factor": 1.0}
+
+    def __init__(self, read, config=None):
+        super().__init__()
+        self.read, self.config, self.child = read, config, Child()
+
+    def forward(self, x):
+        return F.scale(x, self.read(self))
+
+    def method(self, numbers=[1.0]):  # noqa: B006
+        return numbers[0]
+
+
+class Child(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k = 1.0
+
+    def forward(self, x):
+        return x
+
+    def number(self):
+        return self.k
+
+
+def in_tuple(config):
+    config[0][0] = 3.0
+
+
+WAYS = {
+    "class attribute": (lambda m: m.shared, None, lambda m: setattr(Watching, "shared", 3.0)),
+    "class dict": (lambda m: m.table["factor"], None, lambda m: Watching.table.update(factor=3.0)),
+    "global class": (lambda m: Names.factor, None, lambda m: setattr(Names, "factor", 3.0)),
+    "slots": (lambda m: m.config.factor, Slotted, lambda m: setattr(m.config, "factor", 3.0)),
+    "deque": (
+        lambda m: m.config[0],
+        lambda: collections.deque([1.0]),
+        lambda m: m.config.__setitem__(0, 3.0),
+    ),
+    "list in a tuple": (lambda m: m.config[0][0], lambda: ([1.0],), lambda m: in_tuple(m.config)),
+    "default": (lambda m: m.method(), None, lambda m: Watching.method.__defaults__[0].__setitem__(0, 3.0)),
+    "a child's attribute": (lambda m: m.child.k, None, lambda m: setattr(m.child, "k", 3.0)),
+    "a child's method": (lambda m: m.child.number(), None, lambda m: setattr(m.child, "k", 3.0)),
+    "getattr": (lambda m: getattr(m, "abc"[0:1], 1.0), None, lambda m: setattr(m, "a", 3.0)),
+    "a function's global": (lambda m: helper_number(), None, lambda m: setattr(Names, "factor", 3.0)),
+}
+
+
+def helper_number():
+    return Names.factor
+
+
+@pytest.fixture
+def restored():
+    yield
+    Watching.shared, Watching.table["factor"], Names.factor = 1.0, 1.0, 1.0
+    Watching.method.__defaults__[0][0] = 1.0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_read_a_number_is_watched(way, restored) -> None:
+    read, config, change = WAYS[way]
+    net = Watching(read, config and config())
+    for _ in range(2):
+        np.testing.assert_array_equal(net(X), X)
+    assert len(net.runner()._cache._plans) == 1
+    change(net)
+    for _ in range(2):
+        np.testing.assert_array_equal(net(X), 3 * X)
+    assert len(net.runner()._cache._plans) == 2
+
+
+def test_an_attribute_that_is_deleted_gives_way_to_the_default() -> None:
+    net = Watching(lambda m: getattr(m, "k", 1.0))
+    net.k = 3.0
+    np.testing.assert_array_equal(net(X), 3 * X)
+    del net.k
+    np.testing.assert_array_equal(net(X), X)
+
+
+def test_functions_and_forwards_that_are_put_in_place_of_others(monkeypatch) -> None:
+    class Net(nn.Module):
+        def forward(self, x):
+            return act(x)
+
+    net = Net()
+    np.testing.assert_array_equal(net(X), np.maximum(X, 0))
+    monkeypatch.setitem(globals(), "act", lambda x: F.scale(x, 2.0))
+    np.testing.assert_array_equal(net(X), 2 * X)
+    monkeypatch.setattr(Net, "forward", lambda self, x: F.scale(x, 3.0))
+    np.testing.assert_array_equal(net(X), 3 * X)
+    net.forward = lambda x: F.scale(x, 4.0)
+    np.testing.assert_array_equal(net(X), 4 * X)
+
+
+def test_a_dict_that_forward_also_writes_is_watched_in_the_rest() -> None:
+    def read(m):
+        m.config["seen"] = m.config.get("seen", 0) + 1
+        return m.config["factor"]
+
+    net = Watching(read, {"factor": 1.0})
+    for _ in range(4):
+        np.testing.assert_array_equal(net(X), X)
+    assert net.config["seen"] <= 2
+    net.config["factor"] = 3.0
+    np.testing.assert_array_equal(net(X), 3 * X)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: np.random.default_rng(0), lambda: random.Random(0)], ids=["numpy", "python"]
+)
+def test_generators_of_ones_own_are_refused(make) -> None:
+    net = Watching(lambda m: m.config.random(), make())
+    with pytest.raises(ValueError, match="draws random numbers from 'config'"):
+        net(X)
+
+
+def test_a_layer_that_comes_or_goes_once_more_is_another_network() -> None:
+    pool = nn.AvgPool2d(2)
+    net = nn.Sequential(pool)
+    assert net(X).shape[2:] == (2, 2)
+    net.append(pool)
+    assert net(X).shape[2:] == (1, 1)
+    del net[1]
+    assert net(X).shape[2:] == (2, 2)
+
+
+def test_properties_with_a_setter_are_set() -> None:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self._k = 1.0
+
+        @property
+        def k(self):
+            return self._k
+
+        @k.setter
+        def k(self, value):
+            self._k = 10 * value
+
+        def forward(self, x):
+            return F.scale(x, self.k)
+
+    net = Net()
+    np.testing.assert_array_equal(net(X), X)
+    net.k = 0.25
+    assert net.k == 2.5
+    np.testing.assert_array_equal(net(X), 2.5 * X)
+
+
+def test_a_global_with_the_name_of_a_method_is_none(monkeypatch) -> None:
+    class Net(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    monkeypatch.setitem(globals(), "mean", 0)
+    net = Net()
+    for i in range(5):
+        monkeypatch.setitem(globals(), "mean", i)
+        net(X)
+    assert len(net.runner()._cache._plans) == 1
+
+
+def test_a_parts_retrace_reaches_the_whole() -> None:
+    os.environ["FACTOR_OF_A_TEST"] = "1"
+    try:
+        part = Watching(lambda m: float(os.environ["FACTOR_OF_A_TEST"]))
+        whole = nn.Sequential(part)
+        np.testing.assert_array_equal(whole(X), X)
+        os.environ["FACTOR_OF_A_TEST"] = "3"
+        part.retrace()
+        np.testing.assert_array_equal(whole(X), 3 * X)
+    finally:
+        del os.environ["FACTOR_OF_A_TEST"]
+
+
+def test_settings_are_never_missed_by_threads_that_predict() -> None:
+    net, one = Watching(lambda m: m.shared), np.ones((1, 1, 1, 1), np.float32)
+    net.shared = 0.0
+    net.eval()(one)
+    stop = threading.Event()
+    threads = [threading.Thread(target=lambda: [net(one) for _ in iter(stop.is_set, True)]) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for t in threads:
+            t.start()
+        for i in range(300):
+            net.shared = float(i)
+            assert net(one).item() == i
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+        sys.setswitchinterval(interval)
+
+
+def test_reading_an_attribute_runs_no_python_outside_of_recordings() -> None:
+    net = Watching(lambda m: 1.0)
+    net(X)
+    assert "__getattribute__" not in vars(nn.Module)
+    with pytest.raises(ZeroDivisionError):
+        Watching(lambda m: 1 / 0)(X)
+    assert "__getattribute__" not in vars(nn.Module)
+
+
+def test_a_call_of_ones_own_runs_once(tmp_path) -> None:
+    class Doubling(nn.Sequential):
+        def __call__(self, x):
+            return super().__call__(x * 2)
+
+    net = Doubling()
+    np.testing.assert_array_equal(net(X), 2 * X)
+    np.testing.assert_array_equal(nn.Sequential(net)(X), 2 * X)
+
+
+def test_arguments_by_name_reach_forward() -> None:
+    class Keyed(nn.Module):
+        def forward(self, x, mask=None, skip=None, *, factor=1.0):
+            y = F.scale(x, factor)
+            return y if skip is None else y + skip
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.k = Keyed()
+
+        def forward(self, x):
+            return self.k(x, skip=x, factor=3.0)
+
+    np.testing.assert_array_equal(Net()(X), 4 * X)
+    with pytest.raises(
+        TypeError, match="Keyed: skip: an argument by name alone is for calls inside a forward"
+    ):
+        Keyed()(X, skip=X)

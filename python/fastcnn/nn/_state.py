@@ -6,6 +6,7 @@ import contextlib
 import operator
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 _structure = 0
 # What belongs to a thread: .depth, calls of forward() that it is recording; .mode, what takes the place of
@@ -19,7 +20,8 @@ _stream = 0
 def structure_changed() -> None:
     """Called when a module gets or loses a member, changes mode or freezes a parameter."""
     global _structure
-    _structure += 1
+    with _lock:
+        _structure += 1
 
 
 def structure() -> int:
@@ -49,6 +51,15 @@ def mode(training: bool | None) -> Iterator[None]:
 
 def current_mode() -> bool | None:
     return getattr(_here, "mode", None)
+
+
+def notes() -> Any:
+    """What takes note of the attributes that this thread reads (`settings`); None outside of recordings."""
+    return getattr(_here, "notes", None)
+
+
+def set_notes(value: Any) -> None:
+    _here.notes = value
 
 
 def is_recording() -> bool:

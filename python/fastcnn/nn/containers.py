@@ -51,10 +51,10 @@ class Sequential(Module):
 
     def _place(self, items: Iterable[tuple[str, Module]]) -> None:
         """These are the layers now, numbers counted anew."""
-        _state.structure_changed()
         self.__dict__["_modules"] = {
             str(i) if name.isdecimal() else name: layer for i, (name, layer) in enumerate(items)
         }
+        _state.structure_changed()
 
     def _at(self, index: Any, end: int = 0) -> int:
         """A place from 0 on; ``end``: how many places there are beyond the last layer."""

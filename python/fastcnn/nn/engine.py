@@ -40,15 +40,22 @@ class _Cache:
     def __init__(self) -> None:
         self._plans: OrderedDict[Any, Any] = OrderedDict()
 
-    def get(self, key: Any, make: Any) -> Any:
+    def get(self, key: Any) -> Any:
+        """The plan, now the most recently used; None when there is none."""
         plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans.setdefault(key, make())
+        if plan is not None:
+            try:
+                self._plans.move_to_end(key)
+            except KeyError:  # another thread has just dropped it
+                pass
+        return plan
+
+    def put(self, key: Any, plan: Any) -> Any:
+        plan = self._plans.setdefault(key, plan)
         try:
-            self._plans.move_to_end(key)
             while len(self._plans) > _CACHE:
                 self._plans.popitem(last=False)
-        except KeyError:  # another thread has just dropped it
+        except KeyError:
             pass
         return plan
 
@@ -56,12 +63,13 @@ class _Cache:
 class _Structure:
     """What a trace depends on besides the input: modes, settings, members, frozen parameters."""
 
-    __slots__ = ("_hash", "_parts", "places")
+    __slots__ = ("_hash", "_parts")
 
-    def __init__(self, module: Module, left: set[Any]) -> None:
-        # Settings that change unseen, but for those that forward() itself leaves behind.
-        self.places = {k: place for k, place in settings.watched(module.modules()).items() if k not in left}
-        parts = [(id(m), m.training, m._settings) for m in module.modules()]
+    def __init__(self, module: Module) -> None:
+        parts: list[Any] = []
+        for m in module.modules():
+            children = tuple([(name, id(child)) for name, child in m._modules.items()])
+            parts.append((id(m), m.training, m._settings, children))
         held = [(id(p.tensor), p.requires_grad) for p in module.parameters()]
         self._parts = (*parts, *held, *(id(b.tensor) for b in module.buffers()))
         self._hash = hash(self._parts)  # once: a key is looked up in every step
@@ -99,7 +107,7 @@ class ForwardBackward:
     def __init__(self, module: Module, shapes: Sequence[tuple[int, ...]], layout: str) -> None:
         trace = Trace(module)
         xs = [trace.input(s) for s in shapes]
-        y = _result(module, *xs)
+        y = _result(module, *xs, called=True)
         self._all = list(module.parameters())
         self.parameters = [p for p in self._all if p.requires_grad]
         used = [trace.tensor(p) for p in self.parameters]
@@ -142,7 +150,7 @@ class Inference:
 
     def __init__(self, module: Module, shapes: Sequence[tuple[int, ...]], layout: str) -> None:
         trace = Trace(module)
-        y = _result(module, *(trace.input(s) for s in shapes))
+        y = _result(module, *[trace.input(s) for s in shapes], called=True)
         self.plan = Plan(_core.Plan(trace.graph, [y.id], layout), trace)
 
     def forward(self, xs: Sequence[np.ndarray]) -> tuple[np.ndarray, None]:
@@ -220,14 +228,15 @@ def _value_named(named: dict[str, list[int]], name: str) -> int:
     raise ValueError(f"no part named {name!r}; there are {', '.join(map(repr, near))}")
 
 
-def _result(module: Module, *xs: Value) -> Value:
-    """What the module's ``forward`` gives for traced values: one."""
+def _result(module: Module, *xs: Value, called: bool = False) -> Value:
+    """What the module gives for traced values: one. ``called``: its ``__call__`` has been run already."""
     before = settings.random_state()
-    y = module(*xs)
-    if before != settings.random_state() and (name := settings.draws(module)):
+    y = xs[0].trace.call(module, xs) if called else module(*xs)
+    drawn = _state.notes().drawn() if _state.notes() is not None else ""
+    if drawn or (before != settings.random_state() and settings.draws_shared_numbers()):
         raise ValueError(
-            f"{type(module).__name__}.forward draws random numbers ({name}): it is recorded once, so every run would "
-            "use the same draw"
+            f"{type(module).__name__}.forward draws random numbers{f' from {drawn!r}' if drawn else ''}: it is "
+            "recorded once, so every run would use the same draw"
         )
     if not isinstance(y, Value):
         raise TypeError(
@@ -248,8 +257,7 @@ class Runner:
         self.module = module
         self._cache, self._probes = _Cache(), _Cache()
         self._keys: dict[Any, tuple[int, _Structure]] = {}  # by the thread's mode
-        self._left: set[Any] = set()  # keys of places where forward() itself writes
-        self._retraced = 0
+        self._settings = settings.Settings()
         # Each thread goes on backward from its own forward pass: .last is it, or "eval" after a call in eval mode;
         # .waiting are weak references to those whose results or losses are still held.
         self._here = threading.local()
@@ -258,30 +266,26 @@ class Runner:
         mode, now = _state.current_mode(), _state.structure()
         known = self._keys.get(mode)
         if known is None or known[0] != now:
-            known = self._keys[mode] = now, _Structure(self.module, self._left)
-        structure = known[1]
-        prints = settings.fingerprint(structure.places) if structure.places else ()
-        return structure, prints, self._retraced, _core.isa(), _core.get_num_threads()
+            known = self._keys[mode] = now, _Structure(self.module)
+        prints = self._settings.fingerprint() if self._settings.places else ()
+        return known[1], prints, _core.isa(), _core.get_num_threads()
 
-    def retrace(self) -> None:
-        self._retraced += 1
-
-    def traced(self, make: Callable[[], T]) -> T:
-        """make(), which records the forward; what that changes is not one of its settings."""
-        modules = list(self.module.modules())
-        before = {k: settings.fingerprint({k: place}) for k, place in settings.watched(modules).items()}
-        made = make()
-        after = {k: settings.fingerprint({k: place}) for k, place in settings.watched(modules).items()}
-        left = {k for k, found in after.items() if before.get(k) != found} - self._left
-        if left:
-            self._left |= left
-            self._keys.clear()
-        return made
+    def planned(self, cache: _Cache, problem: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The plan for a problem and the settings of now. make() records the forward, whose settings become known."""
+        key = self.key()
+        plan = cache.get((problem, key))
+        if plan is None:
+            with self._settings.recorded():
+                plan = make()
+            prints = self._settings.fingerprint()
+            plan = cache.put((problem, (key[0], prints, *key[2:])), plan)
+        return plan
 
     def _plan_for(self, shapes: tuple[tuple[int, ...], ...], training: bool, layout: str) -> Any:
         kind = ForwardBackward if training else Inference
-        key = (shapes, training, layout, self.key())
-        return self._cache.get(key, lambda: self.traced(lambda: kind(self.module, shapes, layout)))
+        return self.planned(
+            self._cache, (shapes, training, layout), lambda: kind(self.module, shapes, layout)
+        )
 
     def plan(self, shape: tuple[Any, ...], training: bool | None, layout: str) -> Plan:
         shapes = shape if shape and isinstance(shape[0], tuple) else (shape,)
@@ -338,9 +342,8 @@ class Runner:
         """Values by name, and the gradients of sum(seed * value named ``of``) by name, in inference."""
         x = check_input(type(self.module).__name__, x)
         with self.module.in_mode(False):
-            key = ("probe", x.shape, tuple(values), of, tuple(wrt), self.key())
             make = functools.partial(Probe, self.module, x.shape, values, of, wrt)
-            probe = self._probes.get(key, lambda: self.traced(make))
+            probe = self.planned(self._probes, (x.shape, tuple(values), of, tuple(wrt)), make)
             results = probe.run(x, seed)
         return dict(zip(values, results, strict=False)), dict(zip(wrt, results[len(values) :], strict=True))
 
@@ -395,8 +398,8 @@ class TrainingStep:
         if train and not self.model.training:
             self.model.train()
         updates = self.optimizer.key() if train else ()
-        key = (train, shape, self._runner.key(), updates, id(self.loss), self.layout)
-        return self._cache.get(key, lambda: self._runner.traced(lambda: self._make(shape, train)))
+        problem = (train, shape, updates, id(self.loss), self.layout)
+        return self._runner.planned(self._cache, problem, lambda: self._make(shape, train))
 
     def _make(self, shape: tuple[int, ...], train: bool) -> Any:
         trace = Trace(self.model)

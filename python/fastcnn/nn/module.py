@@ -44,12 +44,6 @@ class gives_way_to_parts:
         return self.method.__get__(module, owner)
 
 
-def _is_setting(module: Module, name: str) -> bool:
-    from fastcnn.nn import settings
-
-    return settings.reads(module, name)
-
-
 class Module(OnTheCpu):
     """Base of all layers and networks.
 
@@ -75,7 +69,8 @@ class Module(OnTheCpu):
         d = self.__dict__
         d["_parameters"], d["_buffers"], d["_modules"] = {}, {}, {}
         d["training"] = True
-        d["_settings"] = 0  # how often an attribute was set: what forward() reads may have changed
+        # How often an attribute was set that recordings of forward() have read, and the names of those.
+        d["_settings"], d["_read"] = 0, set()
         d["last_input_shape"] = None  # without the batch: what was computed last
         # Of a whole network: what turns pixels into its input (fastcnn.data.Preprocessing), and its outputs' names.
         d["preprocessing"] = d["classes"] = None
@@ -84,7 +79,7 @@ class Module(OnTheCpu):
     def __getstate__(self) -> dict[str, Any]:
         # Plans are of this object: a copy makes its own. Its parts may be exchanged without changing these.
         members = {name: dict(self.__dict__[name]) for name in _MEMBERS}
-        return {**self.__dict__, **members, "_runner": None}
+        return {**self.__dict__, **members, "_runner": None, "_read": set()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -97,16 +92,20 @@ class Module(OnTheCpu):
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting attributes")
         if name in _NOTES:
             d[name] = value
-            return
-        plain = not isinstance(value, (Parameter, Buffer, Module)) and not any(
-            name in d[kind] for kind in _MEMBERS
-        )
-        if plain and not _is_setting(self, name):
-            d[name] = value
-            return
-        _state.structure_changed()
-        if not _state.is_recording():  # what forward() itself leaves behind is not a setting
-            d["_settings"] += 1
+        elif isinstance(value, (Parameter, Buffer, Module)) or any(name in d[kind] for kind in _MEMBERS):
+            self._set_member(name, value)
+            self._changed()
+        else:
+            descriptor = getattr(type(self), name, None)
+            if isinstance(descriptor, property) and descriptor.fset is not None:
+                object.__setattr__(self, name, value)
+            else:
+                d[name] = value
+            if name in d["_read"]:  # by a recording of forward
+                self._changed()
+
+    def _set_member(self, name: str, value: Any) -> None:
+        d = self.__dict__
         owned = [d[members] for members in _MEMBERS]
         for kind, members in zip((Parameter, Buffer, Module), owned, strict=True):
             if isinstance(value, kind):
@@ -125,6 +124,12 @@ class Module(OnTheCpu):
                 del members[name]
         d[name] = value
 
+    def _changed(self) -> None:
+        """Plans of whatever contains this module are looked up anew: call it after the change."""
+        if not _state.is_recording():  # what forward() itself leaves behind is not a setting
+            self.__dict__["_settings"] += 1
+        _state.structure_changed()
+
     def __getattr__(self, name: str) -> Any:
         for members in _MEMBERS:
             found = self.__dict__.get(members, {})
@@ -133,12 +138,12 @@ class Module(OnTheCpu):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{_hints.of_model(name)}")
 
     def __delattr__(self, name: str) -> None:
-        _state.structure_changed()
-        for members in _MEMBERS:
-            if name in self.__dict__[members]:
-                del self.__dict__[members][name]
-                return
-        object.__delattr__(self, name)
+        owner = next((d for members in _MEMBERS if name in (d := self.__dict__[members])), None)
+        if owner is not None:
+            del owner[name]
+        else:
+            object.__delattr__(self, name)
+        self._changed()
 
     def add_module(self, name: str, module: Module) -> None:
         """Add a part under ``name`` (as ``setattr`` does, for names that are not identifiers)."""
@@ -146,8 +151,8 @@ class Module(OnTheCpu):
             raise ValueError(f"add_module: expected a name without dots, got {name!r:.80}")
         if not isinstance(module, Module):
             raise TypeError(f"add_module: expected a Module as {name!r}, got {module!r:.80}")
-        _state.structure_changed()
         self._modules[name] = module
+        _state.structure_changed()
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Keep an array that belongs to the model but is not trained; ``self.name = Buffer(array)`` does the same.
@@ -169,6 +174,7 @@ class Module(OnTheCpu):
                 raise TypeError(f"register_buffer: expected numbers as {name!r}, got {a.dtype}")
             held = Buffer(a, np.float32 if a.dtype.kind == "f" else np.int64)
         self._buffers[name] = held
+        _state.structure_changed()
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Keep a parameter; ``self.name = Parameter(array)`` does the same."""
@@ -179,13 +185,13 @@ class Module(OnTheCpu):
                 "write nn.Parameter(array)"
             )
         self._parameters[name] = param
+        _state.structure_changed()
 
     def _expect_free(self, who: str, name: Any, members: str) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise ValueError(f"{who}: expected a name without dots, got {name!r:.80}")
         if name not in self.__dict__[members] and hasattr(self, name):
             raise ValueError(f"{who}: {type(self).__name__} already has something named {name!r}")
-        _state.structure_changed()
 
     def children(self) -> Iterator[Module]:
         """The parts directly below this module."""
@@ -316,13 +322,15 @@ class Module(OnTheCpu):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Compute on NumPy arrays (N, C, H, W), or record on symbolic values inside another module's ``forward``."""
         if named:
-            try:
-                inputs = inspect.signature(self.forward).bind(*inputs, **named).args
-            except TypeError as e:
-                raise TypeError(f"{type(self).__name__}: {e}") from None
-        for x in inputs:
+            inputs, named = self._bound(inputs, named)
+        for x in (*inputs, *named.values()):
             if isinstance(x, Value):
-                return x.trace.call(self, inputs)
+                return x.trace.call(self, inputs, named)
+        if named:
+            raise TypeError(
+                f"{type(self).__name__}: {', '.join(named)}: an argument by name alone is for calls inside a forward; "
+                "make it an attribute"
+            )
         who = type(self).__name__
         if not inputs:
             raise TypeError(f"{who}: expected an input, got none")
@@ -335,6 +343,16 @@ class Module(OnTheCpu):
                 "the plan. Compute it from the forward's input"
             )
         return self.runner().forward(inputs)
+
+    def _bound(
+        self, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments by position as far as ``forward`` takes them so, and those it takes by name alone."""
+        try:
+            bound = inspect.signature(self.forward).bind(*inputs, **named)
+        except TypeError as e:
+            raise TypeError(f"{type(self).__name__}: {e}") from None
+        return bound.args, bound.kwargs
 
     def backward(self, dy: np.ndarray, *, accumulate: bool = True) -> Any:
         """Gradients of the last call's result, seeded with ``dy`` (its gradient).
@@ -438,13 +456,15 @@ class Module(OnTheCpu):
         return self.__dict__["_runner"]
 
     def retrace(self) -> None:
-        """Record ``forward`` anew at the next call.
+        """Record ``forward`` anew at the next call, here and in whatever contains this module.
 
-        It is recorded once per input shape and mode. Settings that it reads are watched: plain attributes; lists,
-        dicts, arrays and objects among the attributes, globals and enclosing variables that its code names. What it
-        reads in other ways (``getattr``, functions outside the class, files) is not.
+        It is recorded once per input shape and mode. What it reads then is watched: attributes of modules (class
+        attributes and properties too), lists, dicts, arrays and objects in them, and the globals, enclosing variables
+        and defaults that its functions name. What it reads in other ways (files, the environment, objects inside
+        libraries) is not.
         """
-        self.runner().retrace()
+        self.__dict__["_settings"] += 1
+        _state.structure_changed()
 
     def plan(self, input_shape: Any, *, training: bool | None = None, layout: str = "auto") -> Any:
         """The plan for an input shape (N, C, H, W): ``plan.describe()`` and ``plan.profile()`` show it.

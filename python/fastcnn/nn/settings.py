@@ -1,84 +1,221 @@
-"""What ``forward`` reads besides its input and the module's parts: a recording holds for these values only.
+"""What ``forward`` reads besides its input and the module's parts: a plan holds for these values only.
 
-Plain attributes are watched where they are set (``Module.__setattr__``). What can change without being set (lists,
-dicts, arrays, objects of settings, globals) is found by the names that the code of ``forward`` and of the methods it
-calls contains, and looked at before each call.
+While a forward is recorded, every attribute of a module that is read is noted. A plain one counts as a setting from
+then on: `Module.__setattr__` says when it is set anew. What can change without being set (lists, dicts, arrays,
+objects, class attributes), and the globals, enclosing variables and defaults that the code of those functions names,
+are looked at before each call.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import random
+import sys
+import threading
 import types
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.nn import _state
+from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.value import Value
 
 if TYPE_CHECKING:
     from fastcnn.nn.module import Module
 
 _DEPTH, _MOST = 8, 256  # levels and entries of nested settings that are looked at
-_IMMUTABLE = (bool, int, float, complex, str, bytes, type(None), np.number)
-_FIXED = (
-    type,
-    types.ModuleType,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    np.ufunc,
-)  # code, not settings
-# Names that draw random numbers, of ``random`` and ``numpy.random``.
-_DRAWS = frozenset(name for name in dir(random.Random) if not name.startswith("_")) | {
-    "normal", "permutation", "rand", "randn", "random_sample", "standard_normal",
-}  # fmt: skip
-
-_read: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()  # by class
-
-# Where a value is found and under which name, by what tells two apart.
-Places = dict[tuple[int, str], tuple[Mapping[str, Any], str]]
+_WHOLE = 1 << 16  # numbers of an array that are compared; of larger ones, evenly spaced ones
+_IMMUTABLE = (bool, int, float, complex, str, bytes, type(None), np.number, np.dtype)
+_CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, np.ufunc)
+_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+_LIBRARIES = frozenset({"fastcnn", "numpy", *sys.stdlib_module_names})
+_ALL = object()  # of a place where forward itself writes: nothing of it is a setting
 
 
-def watched(modules: Iterable[Module]) -> Places:
-    """The places that the forwards of these modules read and that may change unseen."""
-    places: Places = {}
-    for module in modules:
-        kind = type(module)
-        if kind.__module__.partition(".")[0] == "fastcnn" and "forward" not in vars(module):
-            continue
-        for function in _functions(module):
-            attributes = vars(module)
-            ours = (function.__module__ or "").partition(".")[0] == "fastcnn"
-            for name in _names(function.__code__):
-                if name in attributes and not isinstance(
-                    attributes[name], (*_IMMUTABLE, *_FIXED, tuple, Value)
-                ):
-                    places[id(attributes), name] = attributes, name
-                elif not ours and not isinstance(function.__globals__.get(name, id), _FIXED):
-                    places[id(function.__globals__), name] = function.__globals__, name
-            closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-            for name, cell in closed:
-                if name != "__class__":  # of super()
-                    places[id(cell), name] = _Cell(cell), name
-    return places
+class Place:
+    """A value that may change unseen: where it is found, under which name, and what of it forward itself changes."""
+
+    __slots__ = ("left", "name", "owner")
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner, self.name = owner, name
+        self.left: Any = frozenset()  # keys of a dict, or _ALL
+
+    def value(self) -> Any:
+        if isinstance(self.owner, types.CellType):
+            try:
+                return self.owner.cell_contents
+            except ValueError:  # not assigned yet
+                return None
+        if isinstance(self.owner, types.FunctionType):
+            return self.owner.__defaults__, self.owner.__kwdefaults__
+        return (self.owner if isinstance(self.owner, dict) else vars(self.owner)).get(self.name)
+
+    def fingerprint(self) -> Any:
+        """Equal as long as nothing there has changed."""
+        if self.left is _ALL:
+            return None
+        value = self.value()
+        if self.left and isinstance(value, dict):
+            value = {k: v for k, v in value.items() if k not in self.left}
+        return _print_of(value, _DEPTH, [_MOST])
+
+    def leave(self, before: Any) -> None:
+        """Take what differs from ``before``, its fingerprint, as written by forward."""
+        after, value = self.fingerprint(), self.value()
+        if after == before:
+            return
+        if isinstance(value, dict) and before[:1] == (dict,):
+            old, new = dict(before[2]), dict(after[2])
+            changed = {k for k in {*old, *new} if old.get(k, _ALL) != new.get(k, _ALL)}
+            self.left = self.left | {k for k in value if _print_of(k, _DEPTH, [_MOST]) in changed}
+        else:
+            self.left = _ALL
 
 
-def reads(module: Module, name: str) -> bool:
-    """Whether ``forward`` may read this attribute."""
-    kind = type(module)
-    own = "forward" in vars(module) or kind.__module__.partition(".")[0] == "fastcnn"
-    if not own and kind not in _read:
-        codes = [function.__code__ for function in _functions(module)]
-        texts = (t for code in codes for t in code.co_consts if isinstance(t, str))  # getattr(self, "name")
-        _read[kind] = frozenset([n for code in codes for n in _names(code)]).union(texts)
-    return own or name in _read[kind]
+class Settings:
+    """The places that the recordings of one network read."""
+
+    def __init__(self) -> None:
+        self.places: dict[tuple[int, str], Place] = {}
+        self._functions: set[Any] = set()
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        return tuple([place.fingerprint() for place in self.places.values()])
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """While a forward is recorded: what it reads is added."""
+        before = {key: place.fingerprint() for key, place in self.places.items()}
+        notes = _Notes(self, before)
+        with _watching(notes):
+            yield
+        for key, place in list(self.places.items()):
+            place.leave(before[key])
+
+    def add(self, owner: Any, name: str, before: dict[tuple[int, str], Any]) -> None:
+        key = id(owner), name
+        if key not in self.places:
+            place = self.places[key] = Place(owner, name)
+            before[key] = place.fingerprint()
+
+    def read_function(
+        self, function: Any, classes: tuple[type, ...], before: dict[tuple[int, str], Any]
+    ) -> None:
+        """Globals, enclosing variables and defaults of a function, and the functions that it names."""
+        for inner in ("__func__", "fget", "func"):  # of methods, properties, cached properties
+            function = getattr(function, inner, function)
+        if (
+            not isinstance(function, types.FunctionType)
+            or function in self._functions
+            or _is_library(function)
+        ):
+            return
+        self._functions.add(function)
+        code, scope = function.__code__, function.__globals__
+        if function.__defaults__ or function.__kwdefaults__:
+            self.add(function, "", before)
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            if name != "__class__":  # of super()
+                self.add(cell, name, before)
+                self.read_function(Place(cell, name).value(), (), before)
+        for name, attribute in _globals_named(code):
+            value = scope.get(name, _ALL)
+            if value is _ALL or isinstance(value, types.BuiltinFunctionType):
+                continue
+            if not (isinstance(value, (types.ModuleType, type)) or (callable(value) and _is_library(value))):
+                self.add(scope, name, before)
+            elif isinstance(value, type) and not _is_library(value):
+                self.add(scope, name, before)
+            if attribute and isinstance(value, (types.ModuleType, type)) and not _is_library(value):
+                self.add(value, attribute, before)
+                self.read_function(vars(value).get(attribute), (), before)
+            self.read_function(value, (), before)
+        for name in code.co_names:  # what super() reaches
+            for c in classes:
+                if name in vars(c) and not _is_library(c):
+                    self.add(c, name, before)
+                    self.read_function(vars(c)[name], classes, before)
 
 
-def fingerprint(places: Places) -> tuple[Any, ...]:
-    """Equal as long as nothing there has changed; what is no plain data is told by its identity."""
-    return tuple(_print_of(place.get(name), _DEPTH, [_MOST]) for place, name in places.values())
+class _Notes:
+    """Takes note of each attribute read in one recording."""
+
+    def __init__(self, settings: Settings, before: dict[tuple[int, str], Any]) -> None:
+        self.settings, self.before = settings, before
+        self.generators: dict[int, tuple[Any, Any, str]] = {}
+
+    def attribute(self, module: Module, name: str, found: bool) -> None:
+        own = vars(module)
+        own["_read"].add(name)
+        if not found:
+            return
+        if name in own:
+            value = own[name]
+            if isinstance(value, _GENERATORS):
+                self.generators.setdefault(id(value), (value, _generator_state(value), name))
+            elif not _is_plain(value):
+                self.settings.add(own, name, self.before)
+                self.settings.read_function(value, (), self.before)
+            return
+        classes = type(module).__mro__
+        owner = next((c for c in classes if name in vars(c)), None)
+        if owner is not None and not _is_library(owner):
+            self.settings.add(owner, name, self.before)
+            self.settings.read_function(vars(owner)[name], classes, self.before)
+
+    def drawn(self) -> str:
+        """The name of an attribute that random numbers were drawn from; "" for none."""
+        return next((n for g, state, n in self.generators.values() if _generator_state(g) != state), "")
+
+
+_active = 0
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _watching(notes: _Notes) -> Iterator[None]:
+    """Attributes of modules that this thread reads are noted. Only then does reading one run Python code."""
+    from fastcnn.nn.module import Module
+
+    global _active
+    outer = _state.notes()
+    with _lock:
+        _active += 1
+        if _active == 1:
+            Module.__getattribute__ = _noted_attribute  # type: ignore[assignment,method-assign]
+    _state.set_notes(notes)
+    try:
+        yield
+    finally:
+        _state.set_notes(outer)
+        with _lock:
+            _active -= 1
+            if _active == 0:
+                del Module.__getattribute__
+
+
+_INTERNAL = frozenset({
+    "_buffers", "_modules", "_parameters", "_read", "_runner", "_settings", "classes", "last_input_shape",
+    "preprocessing", "training",
+})  # fmt: skip
+
+
+def _noted_attribute(self: Module, name: str) -> Any:
+    notes = _state.notes()
+    if notes is None or name in _INTERNAL or name.startswith("__"):
+        return object.__getattribute__(self, name)
+    found = False
+    try:
+        value = object.__getattribute__(self, name)
+        found = True
+    finally:
+        notes.attribute(self, name, found)
+    return value
 
 
 def random_state() -> tuple[Any, ...]:
@@ -87,10 +224,61 @@ def random_state() -> tuple[Any, ...]:
     return random.getstate(), state[1].tobytes(), *state[2:]
 
 
-def draws(module: Module) -> str:
-    """The name with which the code of some part's forward seems to draw random numbers; "" for none."""
-    names = (n for m in module.modules() for f in _functions(m) for n in _names(f.__code__))
-    return next((name for name in names if name in _DRAWS), "")
+def draws_shared_numbers() -> bool:
+    """Whether the recorded code names what draws from them."""
+    notes = _state.notes()
+    functions = () if notes is None else notes.settings._functions
+    return any(_DRAWS.intersection(_names(function.__code__)) for function in functions)
+
+
+_DRAWS = frozenset(name for name in dir(random.Random) if not name.startswith("_")) | {
+    "normal", "permutation", "rand", "randn", "random_sample", "standard_normal",
+}  # fmt: skip
+
+
+def _generator_state(generator: Any) -> str:
+    if isinstance(generator, random.Random):
+        return repr(generator.getstate())
+    bits = generator.bit_generator if isinstance(generator, np.random.Generator) else generator._bit_generator
+    return repr(bits.state)
+
+
+def _is_library(thing: Any) -> bool:
+    """Whether a function, class or module comes with Python, NumPy or fastcnn."""
+    name = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
+    return (name or "").partition(".")[0] in _LIBRARIES
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it can only change by being set anew."""
+    if isinstance(value, (tuple, frozenset)):
+        return all(map(_is_plain, value))
+    return isinstance(value, (*_IMMUTABLE, Value, Parameter, Buffer, type, types.ModuleType)) or (
+        isinstance(value, _CODE) and _is_library(value)
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _globals_named(code: types.CodeType) -> tuple[tuple[str, str], ...]:
+    """Global names in the code, and the attribute taken from them ("": none)."""
+    import dis
+
+    found: dict[tuple[str, str], None] = {}
+    steps = list(dis.get_instructions(code))
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            taken = after is not None and after.opname in ("LOAD_ATTR", "LOAD_METHOD")
+            found[step.argval, str(after.argval) if taken and after is not None else ""] = None
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            found |= dict.fromkeys(_globals_named(inner))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in _names(c)]
+    return tuple(dict.fromkeys([*code.co_names, *inner]))
 
 
 class _Same:
@@ -108,42 +296,6 @@ class _Same:
         return id(self.value)
 
 
-class _Cell(dict[str, Any]):
-    """A variable of an enclosing function, as a mapping."""
-
-    def __init__(self, cell: types.CellType) -> None:
-        super().__init__()
-        self._cell = cell
-
-    def get(self, name: str, default: Any = None) -> Any:
-        try:
-            return self._cell.cell_contents
-        except ValueError:  # not assigned yet
-            return default
-
-
-def _functions(module: Module) -> Iterator[types.FunctionType]:
-    """``forward``, and the methods and properties that it names (those of base classes too), and those they name."""
-    classes = type(module).__mro__
-    todo: list[Any] = [vars(module).get("forward"), *(vars(c).get("forward") for c in classes)]
-    seen: set[Any] = set()
-    while todo:
-        function = todo.pop()
-        for inner in ("__func__", "fget", "func"):  # of methods, properties, cached properties
-            function = getattr(function, inner, function)
-        if not isinstance(function, types.FunctionType) or function in seen:
-            continue
-        seen.add(function)
-        yield function
-        todo += [vars(c)[name] for name in _names(function.__code__) for c in classes if name in vars(c)]
-
-
-@functools.lru_cache(maxsize=1024)
-def _names(code: types.CodeType) -> tuple[str, ...]:
-    inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in _names(c)]
-    return tuple(dict.fromkeys([*code.co_names, *inner]))
-
-
 def _print_of(value: Any, depth: int, room: list[int]) -> Any:
     room[0] -= 1
     if isinstance(value, _IMMUTABLE):
@@ -151,13 +303,25 @@ def _print_of(value: Any, depth: int, room: list[int]) -> Any:
     if isinstance(value, Value):  # of a recording that is over
         return Value
     if isinstance(value, np.ndarray):
-        return value.shape, value.dtype.str, hash(value.tobytes())
+        some = value if value.size <= _WHOLE else value.reshape(-1)[:: value.size // _WHOLE]
+        return value.shape, value.dtype.str, hash(some.tobytes()), None if some is value else _Same(value)
     if depth == 0 or room[0] < 0:
         return _Same(value)
-    if isinstance(value, (list, tuple, set, frozenset, dict)):
-        entries = value.items() if isinstance(value, dict) else value
-        return type(value), len(value), tuple(_print_of(v, depth - 1, room) for v in list(entries))
-    own = getattr(value, "__dict__", None)
-    if isinstance(own, dict) and not isinstance(value, _FIXED) and "_modules" not in own:
-        return _Same(value), _print_of(own, depth - 1, room)
-    return _Same(value)
+    if isinstance(value, dict):
+        items = [
+            (_print_of(k, depth - 1, room), _print_of(v, depth - 1, room)) for k, v in list(value.items())
+        ]
+        return dict, len(value), tuple(items)
+    if isinstance(value, (list, tuple, set, frozenset, collections.deque)):
+        return type(value), len(value), tuple([_print_of(v, depth - 1, room) for v in list(value)])
+    if isinstance(value, (type, types.ModuleType, *_CODE, property)) or hasattr(value, "_modules"):
+        return _Same(value)
+    slots = [s for c in type(value).__mro__ for s in _slots(c)]
+    own = {**{s: getattr(value, s, None) for s in slots}, **getattr(value, "__dict__", {})}
+    return (_Same(value), _print_of(own, depth - 1, room)) if own else _Same(value)
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots: Any = vars(kind).get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return () if _is_library(kind) else tuple(n for n in names if not n.startswith("__"))

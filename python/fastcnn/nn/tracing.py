@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from fastcnn.nn.value import Value
 
 if TYPE_CHECKING:
     from fastcnn.nn.module import Module
+
+
+_NONE: Mapping[str, Any] = {}
 
 
 def label_of(module: Module, path: str) -> str:
@@ -77,7 +80,7 @@ class Trace:
         """Everything that the recording was made of."""
         return [*self.held.values(), *self.root.modules()]
 
-    def call(self, module: Module, inputs: Sequence[Any]) -> Any:
+    def call(self, module: Module, inputs: Sequence[Any], named: Mapping[str, Any] = _NONE) -> Any:
         """What ``module.forward`` returns; what it records bears the module's path."""
         path = self._paths.get(id(module))
         if path is None:  # made inside forward(): named after its caller
@@ -96,7 +99,7 @@ class Trace:
         self._stack.append((path, module))
         try:
             with _state.recording():
-                result = module.forward(*inputs)
+                result = module.forward(*inputs, **named)
         finally:
             self._stack.pop()
         if result is None:
