@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-_MAX_CHECKED = 1 << 20  # bytes of a result that a loss compares with what it was
+_CHECKED = (
+    1 << 16
+)  # numbers of a result that are compared with what they were; of larger ones, evenly spaced ones
 _numbers = itertools.count()
 
 
@@ -31,7 +33,8 @@ class Pass:
     def __init__(self, who: str, plan: Any, run: Any, inputs: Sequence[np.ndarray], y: np.ndarray) -> None:
         self.who, self.plan, self.run = who, plan, run
         self.wanted = False  # a loss or a later pass was computed from the result
-        self.sources: list[Pass | None] = [pass_of(x) for x in inputs]
+        self._refusal = ""  # why its gradients would be wrong
+        self.sources: list[Pass | None] = [self._source(x) for x in inputs]
         for source in self.sources:
             if source is not None:
                 source.wanted = True
@@ -40,17 +43,29 @@ class Pass:
         self._sum = _checksum(y)
         key = id(y)
         self._result = weakref.ref(y, lambda _: _made.pop(key, None))
-        self._spent = ""
+        self.spent = ""
         _made[key] = self
+
+    def _source(self, x: np.ndarray) -> Pass | None:
+        made = pass_of(x)
+        of_part = made is None and isinstance(x.base, np.ndarray) and pass_of(x.base) is not None
+        if of_part or (made is not None and not made.computed(x)):
+            self._refusal = (
+                "its input is a part of another module's result, or one that was changed in place, which gradients do "
+                "not see: compute it in a forward"
+            )
+        return made
 
     def check_unspent(self) -> None:
         """Raise where it has no memory any more."""
-        if self._spent:
-            raise ValueError(f"{self.who}.backward: {self._spent}; call the module again")
+        if self.spent:
+            raise ValueError(f"{self.who}.backward: {self.spent}; call the module again")
 
     def check(self) -> None:
         """Raise where gradients of what it computed cannot be had any more."""
         self.check_unspent()
+        if self._refusal:
+            raise ValueError(f"{self.who}.backward: {self._refusal}")
         if self._versions != self.plan.versions():
             raise ValueError(
                 f"{self.who}.backward: the parameters were updated after this result was computed, so its gradients "
@@ -59,22 +74,22 @@ class Pass:
 
     def computed(self, values: np.ndarray) -> bool:
         """Whether these are still the numbers that it computed."""
-        return self._sum is None or _checksum(values) == self._sum
+        return _checksum(values) == self._sum
 
     def backward(self, dy: np.ndarray) -> list[np.ndarray]:
         """Gradients of the inputs; those of the parameters are added to their ``grad``."""
         self.check_unspent()
-        self._spent = "this result was gone back from already (add losses before, (a + b).backward())"
-        run, self.run = self.run, None
+        run = self.run
+        self.give_up("this result was gone back from already (add losses before, (a + b).backward())")
         return self.plan.backward(run, dy)
 
     @property
     def waits(self) -> bool:
-        return not self._spent
+        return not self.spent
 
     def give_up(self, why: str) -> None:
-        """Release its memory."""
-        self._spent, self.run = why, None
+        """Release its memory, and what it came from."""
+        self.spent, self.run, self.sources = why, None, []
 
     def leads_to(self, array: np.ndarray) -> bool:
         """Whether the array is the result, or its numbers in another shape."""
@@ -97,8 +112,9 @@ def pass_of(array: np.ndarray) -> Pass | None:
     return None
 
 
-def _checksum(y: np.ndarray) -> int | None:
-    return hash(y.tobytes()) if y.nbytes <= _MAX_CHECKED else None
+def _checksum(y: np.ndarray) -> int:
+    some = y if y.size <= _CHECKED else y.reshape(-1)[:: y.size // _CHECKED]
+    return hash(some.tobytes())
 
 
 def go_back(seeds: Iterable[tuple[Pass, np.ndarray]]) -> None:
@@ -115,7 +131,8 @@ def go_back(seeds: Iterable[tuple[Pass, np.ndarray]]) -> None:
     _check_all(made for made, _ in pending.values())
     while pending:
         made, dy = pending.pop(max(pending))
-        for source, dx in zip(made.sources, made.backward(dy), strict=True):
+        sources = made.sources
+        for source, dx in zip(sources, made.backward(dy), strict=True):
             if source is not None:
                 add(source, dx)
 
@@ -195,10 +212,16 @@ class Loss(float):
         waiting = [
             term for term in terms if term[0].waits
         ]  # a sum over an epoch must not hold on to all of it
-        refusals = [loss._refusal for loss in both if loss._refusal] + [_SPENT] * (len(waiting) < len(terms))
+        refusals = [loss._refusal for loss in both if loss._refusal]
+        refusals += [
+            f"a loss that it is made of has no way back: {t[0].spent}" for t in terms if not t[0].waits
+        ][:1]
         return Loss(float(self) + float(other), waiting, (refusals or [""])[0])
 
     __radd__ = __add__
+
+    def __pos__(self) -> Loss:
+        return self
 
     def __neg__(self) -> Loss:
         return self._times(-float(self), -1.0)
@@ -229,7 +252,6 @@ class Loss(float):
 
 # A pass, the loss's gradient with respect to its result, and a factor on that.
 _Term = tuple[Pass, np.ndarray, float]
-_SPENT = "a loss that it is made of was gone back from already: call the model again"
 _NO_RESULT = (
     "the loss was not computed from the result of a module in training mode, unchanged since that module returned it: "
     "call model.train() before model(x), and compute what comes after the model in its forward"

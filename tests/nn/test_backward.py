@@ -297,3 +297,33 @@ def test_what_a_backward_pass_lacks_is_said() -> None:
     model.backward(dy)
     with pytest.raises(ValueError, match="gone back from already"):
         model.backward(dy)
+
+
+def test_results_changed_between_modules_are_refused() -> None:
+    x, y = batch()
+    a, b = nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), nn.Linear(8, 5)
+    changed = a(x)
+    np.maximum(changed, 0, out=changed)
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 16))
+    for h in (changed, wide(x)[:, :8], wide(x)[:, ::2]):
+        with pytest.raises(
+            ValueError, match="a part of another module's result, or one that was changed in place"
+        ):
+            criterion(b(h), y).backward()
+        assert b.weight.grad is None
+    model, big = nn.Linear(5, 3), np.ones((100_000, 5), np.float32)
+    h = model(big)
+    h *= 5
+    with pytest.raises(ValueError, match="unchanged since"):
+        criterion(h, np.zeros(100_000, int)).backward()
+
+
+def test_a_result_that_is_fed_back_holds_no_chain() -> None:
+    import weakref
+
+    model, h = nn.Linear(4, 4), np.ones((2, 4), np.float32)
+    first = None
+    for _ in range(40):
+        h = model(h)
+        first = first or weakref.ref(model.runner()._here.last)
+    assert first is not None and (first() is None or not first().sources)

@@ -182,3 +182,61 @@ def test_one_result_is_expected(result, rng) -> None:
         match=r"Net.forward: expected one traced value as result, got (tuple; model.feat|dict; |None)",
     ):
         Net(result)(rng.standard_normal(IMAGES).astype(np.float32))
+
+
+IN_PLACE = {
+    "plus": lambda x: plus_in_place(x, 1),
+    "zero first": lambda x: zero_first(x),
+    "times": lambda x: times_in_place(x),
+}
+
+
+def plus_in_place(x, n):
+    y = x
+    y += n
+    return x + y
+
+
+def zero_first(x):
+    y = x + 0
+    F.relu(y, inplace=True)
+    return x + y
+
+
+def times_in_place(x):
+    y = x
+    y *= 2
+    y -= 0.5
+    y /= 4
+    return x
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_is_what_it_is_in_pytorch(name, rng) -> None:
+    torch = pytest.importorskip("torch")
+    written = IN_PLACE[name]
+    x = rng.standard_normal(IMAGES).astype(np.float32)
+    if name == "zero first":
+        t = torch.tensor(x)
+        want = t + torch.relu(t)
+    else:
+        want = written(torch.tensor(x))
+
+    class Plain(nn.Module):
+        def forward(self, x):
+            return written(x)
+
+    np.testing.assert_allclose(Plain()(x), want.numpy(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("base_first", [True, False])
+def test_a_view_of_what_was_changed_in_place_is_refused(base_first, rng) -> None:
+    def written(x):
+        y = x.flatten(1)
+        F.relu(x if base_first else y, inplace=True)
+        return (y if base_first else x.flatten(1)) + 1
+
+    with pytest.raises(ValueError, match="was changed in place"):
+        Net(written)(rng.standard_normal(IMAGES).astype(np.float32))
+    fine = Net(lambda x: F.relu(x.view(-1, 168), inplace=True))  # nobody else looks
+    assert fine(rng.standard_normal(IMAGES).astype(np.float32)).min() == 0

@@ -247,7 +247,7 @@ def in_place(op: str, x: Operand, y: Operand, inplace: bool) -> Operand:
     if not flag(op, "inplace", inplace):
         return y
     if is_symbolic(x):
-        x.id = y.id
+        x.become(y)
     else:
         check_in_place(op, x=x)
         x[...] = y

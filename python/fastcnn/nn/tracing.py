@@ -11,13 +11,15 @@ import numpy as np
 from fastcnn import _core
 from fastcnn.nn import _state
 from fastcnn.nn.parameter import Buffer, Parameter
-from fastcnn.nn.value import Value
+from fastcnn.nn.value import Storage, Value
 
 if TYPE_CHECKING:
     from fastcnn.nn.module import Module
 
 
 _NONE: Mapping[str, Any] = {}
+# Ops whose results are views in PyTorch.
+_VIEWS = frozenset({"flatten", "slice_channels", "subsample", "unflatten"})
 
 
 def label_of(module: Module, path: str) -> str:
@@ -121,7 +123,15 @@ class Trace:
     def record(self, op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[Value]:
         path = self._stack[-1][0] if self._stack else ""
         ids = [None if x is None else x.id if isinstance(x, Value) else self.tensor(x) for x in inputs]
+        values = [x for x in inputs if isinstance(x, Value)]
+        if any(x.storage is not None and x.storage.changed for x in values):
+            raise ValueError(
+                f"{self.label(op)}: its input is a view (slice, reshape) or has one, and the other was changed in "
+                "place (inplace=True, +=), which is not seen here: write it without in place"
+            )
         outputs = [Value(self, i) for i in self.graph.record(op, ids, attrs, path, self.label(op))]
+        if op in _VIEWS:
+            outputs[0].storage = values[0].storage = values[0].storage or Storage()
         self._nodes += 1
         return outputs
 

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 _METHODS = "flatten, view, reshape, size, mean, relu, tanh, sigmoid, softmax"
 
 
+class Storage:
+    """What a value and its views share in PyTorch. Here each has numbers of its own, so once one is changed in place
+    the others are wrong and must not be used.
+    """
+
+    __slots__ = ("changed",)
+
+    def __init__(self) -> None:
+        self.changed = False
+
+
 class Value:
     """A symbolic array: it has a shape, and every functional op takes it and records itself.
 
@@ -23,11 +34,19 @@ class Value:
     stays the first dimension.
     """
 
-    __slots__ = ("id", "trace")
+    __slots__ = ("id", "storage", "trace")
 
-    def __init__(self, trace: Trace, id: int) -> None:
+    def __init__(self, trace: Trace, id: int, storage: Storage | None = None) -> None:
         self.trace = trace
         self.id = id
+        self.storage = storage  # of a view (slice, reshape) and what it was taken from; None: it is alone
+
+    def become(self, other: Value) -> Value:
+        """What is done in place: whoever holds this value has the other's numbers from now on."""
+        if self.storage is not None:
+            self.storage.changed, self.storage = True, None
+        self.id = other.id
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,9 +72,21 @@ class Value:
         if isinstance(other, Value):
             return self.trace.record("add", [self, other], {})[0]
         number = _number("+", other)
-        return _functional().offset(self, number) if number else self
+        return _functional().offset(self, number) if number else Value(self.trace, self.id)
 
     __radd__ = __add__
+
+    def __iadd__(self, other: Any) -> Value:
+        return self.become(self + other)
+
+    def __isub__(self, other: Any) -> Value:
+        return self.become(self - other)
+
+    def __imul__(self, other: Any) -> Value:
+        return self.become(self * other)
+
+    def __itruediv__(self, other: Any) -> Value:
+        return self.become(self / other)
 
     def __neg__(self) -> Value:
         return _functional().scale(self, -1.0)
