@@ -213,6 +213,9 @@ class Loss(float):
             term for term in terms if term[0].waits
         ]  # a sum over an epoch must not hold on to all of it
         refusals = [loss._refusal for loss in both if loss._refusal]
+        refusals += (
+            [_UNKNOWN] if isinstance(other, np.generic) else []
+        )  # 0.1 * (y**2).mean(), not a plain constant
         refusals += [
             f"a loss that it is made of has no way back: {t[0].spent}" for t in terms if not t[0].waits
         ][:1]
@@ -252,6 +255,10 @@ class Loss(float):
 
 # A pass, the loss's gradient with respect to its result, and a factor on that.
 _Term = tuple[Pass, np.ndarray, float]
+_UNKNOWN = (
+    "a number that NumPy computed was added to it, whose gradient is not known: write loss.item() + number to show it, "
+    "weight_decay= of the optimizer for a penalty of weights, and what a penalty of outputs needs in forward"
+)
 _NO_RESULT = (
     "the loss was not computed from the result of a module in training mode, unchanged since that module returned it: "
     "call model.train() before model(x), and compute what comes after the model in its forward"

@@ -293,3 +293,52 @@ def test_data_of_another_shape_leaves_what_the_model_knew():
     with pytest.raises(ValueError, match="expected 64 input features"):
         t.fit(ArrayDataset(x[:, :4], y, list("abcd"), Preprocessing(mean=(0.5,))), 1)
     assert known == (t.model.preprocessing, t.model.classes, t.model.last_input_shape)
+
+
+def named(labels, classes):
+    images = (
+        np.zeros((len(labels), 1, 28, 28), np.uint8)
+        + np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
+    )
+    return data.ArrayDataset(images, labels, classes=classes)
+
+
+def test_labels_count_the_models_classes_by_name():
+    model = fastcnn.models.create("lenet5", num_classes=3)
+    model.classes, model.preprocessing = ("apple", "grass", "sky"), data.Preprocessing()
+    trainer = fastcnn.Trainer(model)
+    whole = named([0, 1, 2, 1, 2], ("apple", "grass", "sky"))
+    want = trainer.evaluate(whole)
+    assert trainer.evaluate(named([1, 2, 0, 2, 0], ("sky", "apple", "grass"))) == want
+    part, same = named([0, 1, 0], ("grass", "sky")), named([1, 2, 1], ("apple", "grass", "sky"))
+    assert trainer.evaluate(part) == trainer.evaluate(same)
+    with pytest.raises(
+        ValueError, match="the class tree, which the model does not know; it knows apple, grass, sky"
+    ):
+        trainer.evaluate(named([0, 1], ("sky", "tree")))
+    assert len(model.predict(named([0, 1], ("sky", "tree")))) == 2
+
+
+def test_other_names_in_training_are_told():
+    model = fastcnn.models.create("lenet5", num_classes=2)
+    trainer = fastcnn.Trainer(model, fastcnn.optim.SGD(model.parameters(), lr=0.01))
+    trainer.fit(named([0, 1], ("a", "b")), 1)
+    with pytest.warns(
+        UserWarning, match="the model's classes were a, b; trained on this data they are now c, d"
+    ):
+        trainer.fit(named([0, 1], ("c", "d")), 1)
+    assert model.classes == ("c", "d")
+
+
+def test_the_part_of_the_digits_is_a_truth_value():
+    for wrong in ("test", None, 1):
+        with pytest.raises(TypeError, match="digits: expected True or False for train"):
+            data.digits(wrong)
+
+
+def test_flat_rows_are_no_picture():
+    model = fastcnn.models.create("lenet5")
+    model.preprocessing = data.Preprocessing()
+    for rows in (np.zeros((5, 784), np.uint8), np.zeros(784, np.uint8), np.zeros((5, 784), np.float32)):
+        with pytest.raises(ValueError, match=r"reshape\(-1, 1, 28, 28\)"):
+            model.predict(rows)

@@ -327,3 +327,40 @@ def test_a_result_that_is_fed_back_holds_no_chain() -> None:
         h = model(h)
         first = first or weakref.ref(model.runner()._here.last)
     assert first is not None and (first() is None or not first().sources)
+
+
+def test_a_part_of_a_loaded_network_stays_frozen(tmp_path) -> None:
+    """A whole in eval mode is trained in training mode; a part that was put into eval mode by itself is not."""
+    x, y = batch()
+    net().save(tmp_path / "m", input_shape=(1, 8, 8))
+    model = fastcnn.load(tmp_path / "m")
+    model[1].eval()
+    for each in (model, copy.deepcopy(model)):
+        before = each[1].running_mean.data.copy()
+        trainer = fastcnn.Trainer(each, sgd(each))
+        trainer.fit((x, y), 1)
+        trainer.train_step(x, y)
+        np.testing.assert_array_equal(each[1].running_mean.data, before)
+        assert not each.training
+    model.eval()
+    fastcnn.Trainer(model, sgd(model)).train_step(x, y)
+    assert not np.array_equal(model[1].running_mean.data, before)
+
+
+def test_a_penalty_that_numpy_computed_is_not_forgotten() -> None:
+    x, y = batch()
+    model = net()
+    scores = model(x)
+    total = criterion(scores, y) + 0.1 * (scores**2).mean()
+    assert total > 0
+    with pytest.raises(ValueError, match="a number that NumPy computed was added"):
+        total.backward()
+    (criterion(scores, y) + 0.5).backward()
+    assert model[0].weight.grad is not None
+
+
+def test_a_mistyped_attribute_of_a_parameter_is_an_error() -> None:
+    model = net()
+    with pytest.raises(AttributeError):
+        model[0].weight.require_grad = False
+    assert model[0].weight.requires_grad and copy.deepcopy(model[0].weight).requires_grad

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
 import random
 import sys
 import threading
@@ -443,17 +442,15 @@ def test_a_global_with_the_name_of_a_method_is_none(monkeypatch) -> None:
     assert len(net.runner()._cache._plans) == 1
 
 
-def test_a_parts_retrace_reaches_the_whole() -> None:
-    os.environ["FACTOR_OF_A_TEST"] = "1"
-    try:
-        part = Watching(lambda m: float(os.environ["FACTOR_OF_A_TEST"]))
-        whole = nn.Sequential(part)
-        np.testing.assert_array_equal(whole(X), X)
-        os.environ["FACTOR_OF_A_TEST"] = "3"
-        part.retrace()
-        np.testing.assert_array_equal(whole(X), 3 * X)
-    finally:
-        del os.environ["FACTOR_OF_A_TEST"]
+def test_a_parts_retrace_reaches_the_whole(tmp_path) -> None:
+    file = tmp_path / "factor"
+    file.write_text("1")
+    part = Watching(lambda m: float(file.read_text()))
+    whole = nn.Sequential(part)
+    np.testing.assert_array_equal(whole(X), X)
+    file.write_text("3")
+    part.retrace()
+    np.testing.assert_array_equal(whole(X), 3 * X)
 
 
 def test_settings_are_never_missed_by_threads_that_predict() -> None:

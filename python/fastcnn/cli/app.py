@@ -208,10 +208,10 @@ def evaluate(
     right, count = np.zeros(len(dataset.classes), int), np.zeros(len(dataset.classes), int)
     loss = 0.0
     for x, y in batches(dataset, 256):
-        proba = functional.softmax(saved.model(x))
-        loss -= float(np.log(np.maximum(proba[np.arange(len(y)), y], 1e-30)).sum())
+        scores = saved.model(x)
+        loss += float(functional.cross_entropy(scores, y, "sum"))
         np.add.at(count, y, 1)
-        np.add.at(right, y, proba.argmax(axis=1) == y)
+        np.add.at(right, y, scores.argmax(axis=1) == y)
     total, hits = int(count.sum()), int(right.sum())
     if not figures.replace_text:
         show.table(show.per_class(dataset.classes, right, count))

@@ -14,6 +14,7 @@ from fastcnn.data.arrays import ArrayDataset
 from fastcnn.data.idx import read_idx
 from fastcnn.data.order import held_out
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.functional._arguments import flag
 
 _SIDE, _BORDER = 20, 4  # as in MNIST: a 20x20 digit in a 28x28 field (LeCun et al. 1998, section III.A)
 
@@ -41,6 +42,7 @@ def digits(train: bool = True, *, shift: int | None = None) -> ArrayDataset:
     >>> digits(train=True), digits(train=False)
     (ArrayDataset(1442x1x28x28 uint8, 10 classes), ArrayDataset(355x1x28x28 uint8, 10 classes))
     """
+    train = bool(flag("digits", "train", train))
     files = resources.files("fastcnn.data") / "files"
     with resources.as_file(files / "digits-images-idx3-ubyte.gz") as path:
         counts = read_idx(path)  # (1797, 8, 8)

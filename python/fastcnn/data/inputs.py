@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,39 @@ def for_model(model: Module, data: Any, labels: Any = None) -> Dataset:
     ValueError
         For uint8 pixels and a model that has no preprocessing for them.
     """
-    return _as_read(data, model.preprocessing, model.last_input_shape, labels)
+    return _labelled(_as_read(data, model.preprocessing, model.last_input_shape, labels), model.classes)
+
+
+class _Relabelled:
+    """A data set with labels as another order of classes has them."""
+
+    def __init__(self, data: Any, classes: tuple[str, ...]) -> None:
+        self._data, self.classes = data, classes
+        self._numbers = np.array([classes.index(name) for name in data.classes], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def batch(self, indices: np.ndarray, key: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        x, y = self._data.batch(indices, key)
+        return x, self._numbers[y]
+
+
+def _labelled(data: Any, classes: tuple[str, ...] | None) -> Any:
+    """The data with labels that count the model's classes; by their names, where both have some."""
+    given = tuple(map(str, getattr(data, "classes", None) or ()))
+    if not classes or not given or given == classes or not getattr(data, "_named", True):
+        return data
+    unknown = [name for name in given if name not in classes]
+    if unknown:
+        raise ValueError(
+            f"the data has the class{'es' if len(unknown) > 1 else ''} {', '.join(unknown[:6])}, which the model does "
+            f"not know; it knows {', '.join(classes[:12])} (model.classes = None goes by the labels' numbers)"
+        )
+    return _Relabelled(data, classes)
 
 
 def _as_read(data: Any, known: Preprocessing | None, shape: Any, labels: Any = None) -> Dataset:
@@ -115,7 +148,20 @@ def remember(model: Module, data: Any, validation: Any = None) -> Dataset | None
         known = model.classes if model.classes and len(model.classes) == count else None
         given = tuple(map(str, getattr(data, "classes", None) or ()))
         if known is None or getattr(data, "_named", True):
-            model.classes = given if given and len(given) == count else known
+            names = given if given and len(given) == count else known
+            if known is not None and names != known:
+                warnings.warn(
+                    f"the model's classes were {', '.join(known[:8])}; trained on this data they are now "
+                    f"{', '.join((names or ())[:8])}",
+                    stacklevel=4,
+                )
+            elif given and names != given and count is not None and count > len(given):
+                warnings.warn(
+                    f"the network gives {count} numbers, the data has {len(given)} classes: their names are not kept",
+                    stacklevel=4,
+                )
+            model.classes = names
+        held_out = _labelled(held_out, model.classes) if held_out is not None else None
     model.preprocessing = own
     return held_out
 
@@ -176,7 +222,8 @@ def _inputs(model: Module, images: Any, batch_size: int, shape: Any) -> Iterator
 
     known: Preprocessing | None = model.preprocessing
     if _is_data(images):
-        return (x for x, _ in batches(for_model(model, images), batch_size))
+        data = _as_read(images, model.preprocessing, model.last_input_shape)  # whatever its labels are
+        return (x for x, _ in batches(data, batch_size))
     if not is_picture(images):
         if isinstance(images, (list, tuple)) or isinstance(images, Iterator):
             images = _alike(list(images))

@@ -45,6 +45,11 @@ def arranged(a: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray | list[
         return a[None, None]
     if a.ndim == 3 and c == 1 and a.shape[1:] == (h, w):
         return a[:, None]
+    if a.ndim == 1 or (a.ndim == 2 and a.shape[1] == c * h * w):
+        raise ValueError(
+            f"predict: expected images for a network that reads {c}x{h}x{w}, got flat rows {a.shape}: reshape them "
+            f"with images.reshape(-1, {c}, {h}, {w})"
+        )
     if a.dtype != np.uint8:
         return a
     if a.ndim == 2:

@@ -17,6 +17,7 @@ from fastcnn.data.arrays import ArrayDataset
 from fastcnn.data.download import cache_folder, fetch
 from fastcnn.data.idx import read_idx
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.functional._arguments import flag
 
 _Part = tuple[bool, str]  # train, "images" or "labels"
 
@@ -121,6 +122,7 @@ def fashion_mnist(
 def _load(
     which: _Published, path: str | os.PathLike[str] | None, train: bool, download: bool, shift: int
 ) -> ArrayDataset:
+    train = bool(flag(which.folder, "train", train))
     images_path = _locate(which, path, (train, "images"), download)
     labels_path = _locate(which, path, (train, "labels"), download)
     images, labels = read_idx(images_path), read_idx(labels_path)

@@ -39,17 +39,19 @@ def recording() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def mode(training: bool | None) -> Iterator[None]:
-    """Every module is in this mode (None: in its own) for this thread; other threads see their own."""
+def mode(training: bool | None, frozen: frozenset[int] = frozenset()) -> Iterator[None]:
+    """Every module is in this mode (None: in its own; the frozen ones, by their ids, in eval mode) for this thread;
+    other threads see their own.
+    """
     before = current_mode()
-    _here.mode = training
+    _here.mode = None if training is None else (training, frozen)
     try:
         yield
     finally:
         _here.mode = before
 
 
-def current_mode() -> bool | None:
+def current_mode() -> tuple[bool, frozenset[int]] | None:
     return getattr(_here, "mode", None)
 
 

@@ -34,6 +34,9 @@ _CACHE = 16
 _MAX_WAITING, _MAX_SPARE = 16, 64 << 20
 
 
+_adding = threading.Lock()  # of gradients: threads may go back through one model side by side
+
+
 class _Cache:
     """The most recently used plans. Threads may share it: two that miss at once both plan, and one plan stays."""
 
@@ -134,9 +137,10 @@ class ForwardBackward:
         results = iter(run.section(1, {len(self.shapes): dy}).items())
         grads = [next(results)[1] if has else None for has in self.has]
         count = len(self.shapes)
-        for p, g in zip(self.parameters, grads[count:], strict=True):
-            if g is not None:
-                p.grad = g if p.grad is None else p.grad + g
+        with _adding:
+            for p, g in zip(self.parameters, grads[count:], strict=True):
+                if g is not None:
+                    p.grad = g if p.grad is None else p.grad + g
         inputs = zip(self.shapes, grads[:count], strict=True)
         return [np.zeros(shape, np.float32) if g is None else g for shape, g in inputs]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ __all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
 _MEMBERS = ("_parameters", "_buffers", "_modules")  # where a module keeps what it owns
+_mode_calls = itertools.count(1)
 _NOTES = ("preprocessing", "classes")  # attributes that forward() does not read: setting them changes no plan
 
 
@@ -68,7 +70,7 @@ class Module(OnTheCpu):
     def __init__(self) -> None:
         d = self.__dict__
         d["_parameters"], d["_buffers"], d["_modules"] = {}, {}, {}
-        d["training"] = True
+        d["training"], d["_mode_call"] = True, 0  # and by which call of train() or eval()
         # How often an attribute was set that recordings of forward() have read, and the names of those.
         d["_settings"], d["_read"] = 0, set()
         d["last_input_shape"] = None  # without the batch: what was computed last
@@ -276,8 +278,9 @@ class Module(OnTheCpu):
     def train(self: M, mode: bool = True) -> M:
         """Training behaviour for this module and its parts: batch norm uses the batch's statistics."""
         training = bool(arguments.flag(f"{type(self).__name__}.train", "mode", mode))
+        call = next(_mode_calls)
         for m in self.modules():
-            m.__dict__["training"] = training
+            m.__dict__["training"], m.__dict__["_mode_call"] = training, call
         _state.structure_changed()
         return self
 
@@ -290,15 +293,21 @@ class Module(OnTheCpu):
         """Whether batch statistics and the like are used; see :meth:`train` and :meth:`in_mode`."""
         mode = _state.current_mode()
         own: bool = self.__dict__["training"]
-        return own if mode is None else mode
+        return own if mode is None else mode[0] and id(self) not in mode[1]
 
     def in_mode(self, training: bool) -> contextlib.AbstractContextManager[None]:
         """Training or inference behaviour for a while, in this thread; each part's own mode stays as it is.
 
-        Training behaviour of a network that is in training mode is that of each of its parts: one that was put into
-        eval mode by itself (``model.body.eval()``: frozen batch norm) stays so.
+        Training behaviour is that of each part: one that was put into eval mode by itself (``model.body.eval()``:
+        frozen batch norm) stays so, whether the network as a whole is in training or in eval mode.
         """
-        return _state.mode(None if training and self.__dict__["training"] else training)
+        if not training or self.__dict__["training"]:
+            return _state.mode(None if training else False)
+        whole = self.__dict__["_mode_call"]
+        parts = (
+            m for m in self.modules() if m.__dict__["_mode_call"] != whole and not m.__dict__["training"]
+        )
+        return _state.mode(True, frozenset(map(id, parts)))
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Freeze (False) or unfreeze all parameters."""

@@ -16,6 +16,8 @@ __all__ = ["Buffer", "Parameter"]
 class _Held:
     """A core tensor with the checks that writing to it needs."""
 
+    __slots__ = ("__weakref__", "name", "tensor", "version")  # a mistyped attribute is an error
+
     def __init__(self, data: Any, dtype: Any = np.float32) -> None:
         self.tensor = _core.Tensor(np.array(data, dtype=dtype, order="C"))
         self.name = ""
@@ -72,10 +74,18 @@ class _Held:
         return self.tensor.__dlpack_device__()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "tensor": self.tensor.numpy().copy()}
+        own = {
+            k: getattr(self, k)
+            for c in type(self).__mro__
+            for k in getattr(c, "__slots__", ())
+            if k[0] != "_"
+        }
+        state = {**own, **getattr(self, "__dict__", {}), "tensor": self.tensor.numpy().copy()}
+        return {**state, "_requires_grad": self._requires_grad} if isinstance(self, Parameter) else state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, tensor=_core.Tensor(state["tensor"]))
+        for name, value in {**state, "tensor": _core.Tensor(state["tensor"])}.items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shape_text(self.shape)})"
@@ -105,6 +115,8 @@ class Parameter(_Held):
     (2, 3)
     """
 
+    __slots__ = ("_requires_grad", "grad")
+
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data)
         self.grad: np.ndarray | None = None
@@ -128,3 +140,5 @@ class Parameter(_Held):
 
 class Buffer(_Held):
     """A tensor that belongs to the model but is not trained: running statistics, counters."""
+
+    __slots__ = ()

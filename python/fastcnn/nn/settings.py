@@ -200,7 +200,7 @@ def _watching(notes: _Notes) -> Iterator[None]:
 
 
 _INTERNAL = frozenset({
-    "_buffers", "_modules", "_parameters", "_read", "_runner", "_settings", "classes", "last_input_shape",
+    "_buffers", "_mode_call", "_modules", "_parameters", "_read", "_runner", "_settings", "classes", "last_input_shape",
     "preprocessing", "training",
 })  # fmt: skip
 

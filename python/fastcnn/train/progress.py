@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -42,7 +43,8 @@ class ProgressLines(Progress):
         # A notebook colours what comes from stderr like an error.
         out = sys.stdout if in_notebook() else sys.stderr
         if out is not None:
-            print(epoch_line(record, self._last), file=out, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # whoever read went away: the training goes on
+                print(epoch_line(record, self._last), file=out, flush=True)
 
 
 def epoch_line(record: EpochRecord, last_epoch: int) -> str:
