@@ -293,3 +293,26 @@ def test_data_of_another_shape_leaves_what_the_model_knew():
     with pytest.raises(ValueError, match="expected 64 input features"):
         t.fit(ArrayDataset(x[:, :4], y, list("abcd"), Preprocessing(mean=(0.5,))), 1)
     assert known == (t.model.preprocessing, t.model.classes, t.model.last_input_shape)
+
+
+class Mixed:
+    """Pairs whose images are not all of one type."""
+
+    def __init__(self, *types):
+        self.types = types
+
+    def __len__(self):
+        return len(self.types)
+
+    def __getitem__(self, i):
+        return np.ones((1, 8, 8), self.types[i]), i % 4
+
+
+@pytest.mark.parametrize("types", [("uint8", "uint8", "float32"), ("float32", "uint8", "uint8")], ids=str)
+@pytest.mark.parametrize("together", [True, False])
+def test_items_of_another_type_than_the_first_are_named(types, together):
+    items = as_dataset(Mixed(*types))
+    bad = types.index("float32" if types[0] == "uint8" else "uint8")
+    text = f"item {bad} of the data set: an image of {types[bad]}, the first one is {types[0]}: pixels are scaled"
+    with pytest.raises(TypeError, match=text):
+        items.batch([0, bad] if together else [bad])
