@@ -26,8 +26,12 @@ class FolderFiles:
         self.root = root
         self.names: list[str] = []
         self.others: list[str] = []
+        paths = {os.fspath(root): {_identity(root)}}  # what each folder still to come lies in, by identity
         for folder, folders, files in os.walk(root, followlinks=True):
-            folders[:] = sorted(f for f in folders if not _is_hidden(f))
+            above = paths.pop(folder)
+            inside = {f: _identity(os.path.join(folder, f)) for f in folders if not _is_hidden(f)}
+            folders[:] = sorted(f for f, own in inside.items() if own not in above)  # no links to a parent
+            paths.update((os.path.join(folder, f), above | {inside[f]}) for f in folders)
             under = Path(folder).relative_to(root).as_posix()
             prefix = "" if under == "." else f"{under}/"
             self.others += [f"{prefix}{f}/" for f in folders]
@@ -96,6 +100,12 @@ def open_files(root: Path) -> FolderFiles | ZipFiles:
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such folder or zip file")
     return ZipFiles(root)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """The same for every path that leads to this folder."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _is_hidden(name: str) -> bool:
