@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _MAX_FILE_BYTES = 256 << 20
@@ -56,11 +57,12 @@ class ZipFiles:
         self.path = path
         self.names: list[str] = []
         self.others: list[str] = []
+        self._held: tuple[int, zipfile.ZipFile] | None = None
         try:
-            self._zip = zipfile.ZipFile(path)
+            entries = self._zip().infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as e:
             raise ValueError(f"{path}: not a readable zip file ({e})") from None
-        for entry in self._zip.infolist():
+        for entry in entries:
             _check_name(path, entry.filename)
             if any(map(_is_hidden, entry.filename.split("/"))):
                 continue
@@ -76,6 +78,16 @@ class ZipFiles:
             raise ValueError(f"{path}: the same name stands in it twice")
         self.names.sort()
 
+    def _zip(self) -> zipfile.ZipFile:
+        """The file, opened in this process: a forked one would share the place where its parent reads."""
+        held = self._held
+        if held is None or held[0] != os.getpid():
+            held = self._held = os.getpid(), zipfile.ZipFile(self.path)
+        return held[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None}
+
     def read(self, name: str) -> bytes:
         data = self._read(name, _MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
@@ -88,7 +100,7 @@ class ZipFiles:
 
     def _read(self, name: str, count: int) -> bytes:
         try:
-            with self._zip.open(name) as f:
+            with self._zip().open(name) as f:
                 return f.read(count)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as e:
             raise ValueError(f"{self.path}: {name} cannot be read ({e})") from None
