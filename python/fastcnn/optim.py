@@ -17,7 +17,7 @@ __all__ = ["SGD"]
 _NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
 _HYPER = (*_NUMBERS, "nesterov")
 _STATE = (*_HYPER, "steps")
-_ATTRIBUTES = {*_STATE, "parameters", "buffers", "begun", "late"}
+_ATTRIBUTES = {*_STATE, "parameters", "buffers", "begun", "late", "rate"}
 _BUFFER = "momentum_buffer."  # + the parameter's position: the names of a state's arrays
 
 
@@ -79,6 +79,7 @@ class SGD:
         self.buffers: dict[int, Any] = {}  # by id of the parameter: its momentum
         self.begun: set[int] = set()  # ids of parameters whose momentum has had its first step
         self.late: Any = None  # the numbers of those that begin in a step where others go on
+        self.rate: Any = None  # while a schedule moves lr: what knows it without the schedule's factor
         self.steps = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -176,7 +177,12 @@ class SGD:
         self.__dict__["steps"] += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "buffers": self._buffer_arrays(), "begun": set(), "late": None}
+        own: dict[str, Any] = {"buffers": self._buffer_arrays(), "begun": set(), "late": None, "rate": None}
+        return {**self.__dict__, **own, "lr": self._own_lr()}
+
+    def _own_lr(self) -> float:
+        """The learning rate without the factor of a schedule."""
+        return self.lr if self.rate is None else float(self.rate.own)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, buffers={})
@@ -191,6 +197,7 @@ class SGD:
         """Copies of the numbers, the count of steps and the momentum, as arrays by name.
 
         Momentum is ``momentum_buffer.0``, ``.1``, ... in the order of the parameters; those without have none.
+        In a `Trainer.fit` with a schedule, the learning rate is that without the schedule's factor.
 
         Examples
         --------
@@ -201,6 +208,7 @@ class SGD:
         >>> optimizer.load_state_dict(np.load(file))
         """
         numbers = {name: np.asarray(getattr(self, name)) for name in _STATE}
+        numbers["lr"] = np.asarray(self._own_lr())
         return {**numbers, **{f"{_BUFFER}{i}": b for i, b in self._buffer_arrays().items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -240,6 +248,8 @@ class SGD:
         """Set what :meth:`checked_state` gave."""
         for name, value in numbers.items():
             setattr(self, name, value)
+        if self.rate is not None:
+            self.rate.start_from(self)
         for buffer in self.buffers.values():  # plans hold them: what has no entry starts anew where it lies
             buffer.numpy()[...] = 0
         self.begun.clear()
