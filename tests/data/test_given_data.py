@@ -316,3 +316,24 @@ def test_items_of_another_type_than_the_first_are_named(types, together):
     text = f"item {bad} of the data set: an image of {types[bad]}, the first one is {types[0]}: pixels are scaled"
     with pytest.raises(TypeError, match=text):
         items.batch([0, bad] if together else [bad])
+
+
+def test_a_loader_is_not_data_to_fit_and_says_what_is():
+    loader = Loader(quarters(), 10, seed=0)
+    for give in (trainer().fit, trainer().evaluate):
+        with pytest.raises(TypeError, match=r"got Loader, which makes batches itself: give .*loader\.data"):
+            give(loader)
+    assert len(trainer().fit(loader.data, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    "seed,error", [("a", TypeError), (1.5, TypeError), (True, TypeError), (-1, ValueError)]
+)
+def test_a_seed_is_a_whole_number_when_it_is_given(seed, error):
+    with pytest.raises(error, match=f"seed must .*got {seed!r}"):
+        Loader(quarters(), 10, seed=seed)
+    with pytest.raises(error, match=f"seed must .*got {seed!r}"):
+        batches(quarters(), 10, seed=seed)
+    with pytest.raises(error, match=f"seed must .*got {seed!r}"):
+        trainer().fit(quarters(), 1, seed=seed)
+    assert Loader(quarters(), 10, seed=np.int64(3)).seed == 3
