@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn import _core
 from fastcnn.functional._arguments import kind_of, shape_text
+from fastcnn.nn.checkpoint import keeps
 from fastcnn.nn.parameter import Parameter
 
 __all__ = ["SGD"]
@@ -236,6 +237,7 @@ class SGD:
         ]
         problems = [("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen)]
         problems += [("not numbers", [k for k, a in found.items() if a.dtype.kind not in "fiu"])]
+        problems += [("too large", [k for k, a in found.items() if not keeps(a, np.dtype(np.float32))])]
         if text := "; ".join(f"{what}: {', '.join(map(str, names))}" for what, names in problems if names):
             raise ValueError(
                 f"load_state_dict: SGD of {len(self.parameters)} parameters does not fit: {text}"

@@ -258,3 +258,10 @@ def test_planned_steps_begin_each_parameter_as_steps_by_hand_do(through):
     by_hand, planned = train(False), train(True)
     for name, value in by_hand.items():
         np.testing.assert_allclose(planned[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_momentum_that_float32_cannot_hold_is_refused():
+    optimizer = stepped(optim.SGD(parameters(), lr=0.5, momentum=0.5))
+    state = {**optimizer.state_dict(), "momentum_buffer.0": np.full((2, 1), 1e300)}
+    with pytest.raises(ValueError, match=r"too large: momentum_buffer\.0$"):
+        optimizer.load_state_dict(state)
