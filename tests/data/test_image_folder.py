@@ -174,3 +174,25 @@ def test_a_zip_is_read_in_forked_processes_and_in_threads(tmp_path):
     assert os.waitpid(child, 0)[1] == 0 and d._files._zip() is parents
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda i: first_pixels(d, [i])[0], range(40))) == expected
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    root = as_folder(tmp_path / "set", colours())
+    d = image_folder(root)
+    (root / "b/001.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"set.b.001\.png: gone since the folder was opened"):
+        d.batch(np.arange(40))
+
+
+def test_a_zip_that_is_gone_or_another_one_is_named(tmp_path):
+    d = pickle.loads(pickle.dumps(image_folder(path := as_zip(tmp_path, colours()))))
+    fewer = {k: v for k, v in colours().items() if k != "b/001.png"}
+    as_zip(tmp_path, fewer)
+    with pytest.raises(
+        FileNotFoundError, match=r"images\.zip: b/001\.png is gone from it since it was opened"
+    ):
+        d.batch(np.arange(40))
+    d = pickle.loads(pickle.dumps(d))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"images\.zip: gone since it was opened"):
+        d.batch(np.arange(40))

@@ -42,12 +42,18 @@ class FolderFiles:
         self.names.sort()
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return self._read(name, -1)
 
     def begin(self, name: str) -> bytes:
         """The first bytes."""
-        with open(self.root / name, "rb", buffering=0) as f:
-            return f.read(16)
+        return self._read(name, 16)
+
+    def _read(self, name: str, count: int) -> bytes:
+        try:
+            with open(self.root / name, "rb", buffering=0) as f:
+                return f.read(count)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.root / name}: gone since the folder was opened") from None
 
 
 class ZipFiles:
@@ -102,6 +108,9 @@ class ZipFiles:
         try:
             with self._zip().open(name) as f:
                 return f.read(count)
+        except (FileNotFoundError, KeyError):  # another process opens it anew
+            what = f"{name} is gone from it" if self.path.exists() else "gone"
+            raise FileNotFoundError(f"{self.path}: {what} since it was opened") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as e:
             raise ValueError(f"{self.path}: {name} cannot be read ({e})") from None
 
