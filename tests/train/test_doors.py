@@ -47,7 +47,7 @@ def same(one, other):
         (lambda m, o: (o, m), "expected a Module as model, got fastcnn.optim.SGD"),
         (
             lambda m, o: (m, "sgd"),
-            r"expected a SGD as optimizer, got 'sgd'; such as fastcnn.optim.SGD\(model",
+            r"expected an SGD optimizer, got 'sgd'; such as fastcnn.optim.SGD\(model",
         ),
         (lambda m, o: (m, optim.SGD), r"got the class SGD; write SGD\(...\)"),
         (lambda m, o: (m, 0.1), "got builtins.float"),
@@ -70,7 +70,7 @@ def test_pytorchs_parts_are_named():
     theirs, model = torch.nn.Linear(2, 2), network()
     with pytest.raises(TypeError, match=r"as model, got torch.nn.modules.linear.Linear"):
         Trainer(theirs)
-    with pytest.raises(TypeError, match=r"as optimizer, got torch.optim.sgd.SGD"):
+    with pytest.raises(TypeError, match=r"an SGD optimizer, got torch.optim.sgd.SGD"):
         Trainer(model, torch.optim.SGD(theirs.parameters(), lr=0.1))
     with pytest.raises(TypeError, match=r"as loss, got torch.nn.modules.loss.CrossEntropyLoss"):
         Trainer(model, optim.SGD(model.parameters()), torch.nn.CrossEntropyLoss())
@@ -128,7 +128,7 @@ def test_without_an_optimizer_it_evaluates_and_predicts():
             wanted()
     t.optimizer = whole.optimizer
     t.fit((x, y), 1)
-    with pytest.raises(TypeError, match="as optimizer"):
+    with pytest.raises(TypeError, match="an SGD optimizer"):
         t.optimizer = None
     assert t.optimizer is whole.optimizer
 
