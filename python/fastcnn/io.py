@@ -35,6 +35,9 @@ _OTHERS = {  # how files of others begin
     b"PK\x03\x04": "a PyTorch file", b"\x80\x02": "a PyTorch file", b"\x89HDF": "a Keras file",
     b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
 }  # fmt: skip
+_ENDINGS = {  # of files that others read under this name
+    ".h5": "Keras", ".hdf5": "Keras", ".keras": "Keras", ".onnx": "ONNX", ".pt": "torch.load", ".pth": "torch.load",
+}  # fmt: skip
 _FIELDS = {"format", "version", "architecture", "input_shape", "classes", "preprocessing"}
 _MAX_SIDE = 1 << 20
 
@@ -136,6 +139,7 @@ def save(
     }
     _described(entry, "save")  # what is written can be read
     _write(path, model.state_dict(), {_KEY: json.dumps(entry, sort_keys=True)})
+    _warn_of_ending(path)
 
 
 def _check_model(who: str, model: Any, path: Any) -> None:
@@ -147,6 +151,16 @@ def _check_model(who: str, model: Any, path: Any) -> None:
     hint = "; of a state_dict no architecture is known: pass the model" if isinstance(model, Mapping) else ""
     got = type(path if isinstance(model, Module) else model).__name__
     raise TypeError(f"{who}: expected {who}(model, path), got {got}{hint}")
+
+
+def _warn_of_ending(path: str | os.PathLike[str]) -> None:
+    ending = Path(path).suffix.lower()
+    if ending in _ENDINGS:
+        text = (
+            f"{os.fspath(path)}: written as safetensors, which {_ENDINGS[ending]} does not read: the usual ending is "
+            ".safetensors"
+        )
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _given_shape(shape: Any) -> tuple[int, ...]:
@@ -176,6 +190,7 @@ def save_weights(model: Module, path: str | os.PathLike[str]) -> None:
     """Write only the named arrays of `model.state_dict()`."""
     _check_model("save_weights", model, path)
     _write(path, model.state_dict(), {})
+    _warn_of_ending(path)
 
 
 def load(path: str | os.PathLike[str]) -> Module:

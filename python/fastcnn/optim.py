@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn import _core
 from fastcnn.functional._arguments import kind_of, shape_text
+from fastcnn.nn.checkpoint import keeps
 from fastcnn.nn.parameter import Parameter
 
 __all__ = ["SGD"]
@@ -17,7 +18,7 @@ __all__ = ["SGD"]
 _NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
 _HYPER = (*_NUMBERS, "nesterov")
 _STATE = (*_HYPER, "steps")
-_ATTRIBUTES = {*_STATE, "parameters", "buffers"}
+_ATTRIBUTES = {*_STATE, "parameters", "buffers", "begun", "late", "rate"}
 _BUFFER = "momentum_buffer."  # + the parameter's position: the names of a state's arrays
 
 
@@ -77,6 +78,9 @@ class SGD:
                 f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}"
             )
         self.buffers: dict[int, Any] = {}  # by id of the parameter: its momentum
+        self.begun: set[int] = set()  # ids of parameters whose momentum has had its first step
+        self.late: Any = None  # the numbers of those that begin in a step where others go on
+        self.rate: Any = None  # while a schedule moves lr: what knows it without the schedule's factor
         self.steps = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -110,7 +114,12 @@ class SGD:
 
     def key(self) -> tuple[Any, ...]:
         """What a plan with these updates depends on; the numbers themselves may change between runs."""
-        return (id(self), self.momentum > 0, *(id(p) for p in self.parameters))
+        begun = self._begun_of_trained() if self.momentum > 0 and self.dampening != 0 else []
+        mixed = tuple(begun) if any(begun) and not all(begun) else ()
+        return (id(self), self.momentum > 0, mixed, *(id(p) for p in self.parameters))
+
+    def _begun_of_trained(self) -> list[bool]:
+        return [id(p) in self.begun for p in self.parameters if p.requires_grad]
 
     def _buffer(self, p: Parameter) -> Any:
         if self.momentum <= 0:
@@ -120,41 +129,61 @@ class SGD:
         return self.buffers[id(p)]
 
     def hyper(self) -> np.ndarray:
-        """The numbers of the coming step, as the update reads them."""
+        """The numbers of the coming step of a plan, as the update reads them."""
+        if self.late is not None:
+            self.late.numpy()[...] = self._numbers(first=True)
+        return self._numbers(first=self.dampening != 0 and not any(self._begun_of_trained()))
+
+    def _numbers(self, first: bool) -> np.ndarray:
         # Without dampening the first step is one like the others, from a momentum of zero.
-        first = self.steps == 0 and self.dampening != 0
+        first = first and self.dampening != 0
         numbers = [self.lr, self.momentum, self.weight_decay, self.dampening, self.nesterov, first]
         return np.array(numbers, np.float32)
 
     def end_step(self) -> None:
         """Count a step that a plan has made."""
         self.__dict__["steps"] += 1  # in every step: past the checks of what users set
+        if self.momentum > 0 and len(self.begun) < len(self.buffers):
+            self.begun.update(id(p) for p in self.parameters if p.requires_grad and id(p) in self.buffers)
 
     def record(self, trace: Any, parameters: list[Parameter], gradients: list[int | None]) -> None:
         """Append the updates of a training step to its trace; the numbers are its last input, bound per run."""
         hyper = trace.input((6,), "float32", "hyperparameters", batched=False).id
+        mixed = self.key()[2]  # one flag for all parameters does not say which of them begin
+        if mixed and self.late is None:
+            self.late = _core.Tensor(self._numbers(first=True))
+        late = trace.tensor(self.late, "hyperparameters of a first step") if mixed else hyper
         for p, g in zip(parameters, gradients, strict=True):
             if g is None:
                 continue
             value, buffer = trace.tensor(p), self._buffer(p)
             velocity = None if buffer is None else trace.tensor(buffer, f"momentum of {p.name}")
-            trace.graph.record("sgd", [value, g, velocity, hyper], {}, p.name, f"SGD '{p.name}'")
+            numbers = hyper if id(p) in self.begun else late
+            trace.graph.record("sgd", [value, g, velocity, numbers], {}, p.name, f"SGD '{p.name}'")
 
     def step(self) -> None:
         """Update every parameter that has a gradient from its ``grad``, which stays (see :meth:`zero_grad`)."""
-        hyper = self.hyper()
+        later, first = self._numbers(first=False), self._numbers(first=True)
         updated = [(p, p.grad) for p in self.parameters if p.requires_grad and p.grad is not None]
         for p, grad in updated:
             if grad.shape != p.shape:
                 raise ValueError(f"SGD: gradient of '{p.name}' has shape {grad.shape}, expected {p.shape}")
         for p, grad in updated:
             grad = np.ascontiguousarray(grad, np.float32)
-            _core.run("sgd", [p.tensor, grad, self._buffer(p), hyper])
+            buffer = self._buffer(p)
+            _core.run("sgd", [p.tensor, grad, buffer, later if id(p) in self.begun else first])
+            if buffer is not None:
+                self.begun.add(id(p))
             p.version += 1
-        self.end_step()
+        self.__dict__["steps"] += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "buffers": self._buffer_arrays()}
+        own: dict[str, Any] = {"buffers": self._buffer_arrays(), "begun": set(), "late": None, "rate": None}
+        return {**self.__dict__, **own, "lr": self._own_lr()}
+
+    def _own_lr(self) -> float:
+        """The learning rate without the factor of a schedule."""
+        return self.lr if self.rate is None else float(self.rate.own)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, buffers={})
@@ -169,6 +198,7 @@ class SGD:
         """Copies of the numbers, the count of steps and the momentum, as arrays by name.
 
         Momentum is ``momentum_buffer.0``, ``.1``, ... in the order of the parameters; those without have none.
+        In a `Trainer.fit` with a schedule, the learning rate is that without the schedule's factor.
 
         Examples
         --------
@@ -179,6 +209,7 @@ class SGD:
         >>> optimizer.load_state_dict(np.load(file))
         """
         numbers = {name: np.asarray(getattr(self, name)) for name in _STATE}
+        numbers["lr"] = np.asarray(self._own_lr())
         return {**numbers, **{f"{_BUFFER}{i}": b for i, b in self._buffer_arrays().items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -206,6 +237,7 @@ class SGD:
         ]
         problems = [("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen)]
         problems += [("not numbers", [k for k, a in found.items() if a.dtype.kind not in "fiu"])]
+        problems += [("too large", [k for k, a in found.items() if not keeps(a, np.dtype(np.float32))])]
         if text := "; ".join(f"{what}: {', '.join(map(str, names))}" for what, names in problems if names):
             raise ValueError(
                 f"load_state_dict: SGD of {len(self.parameters)} parameters does not fit: {text}"
@@ -218,12 +250,15 @@ class SGD:
         """Set what :meth:`checked_state` gave."""
         for name, value in numbers.items():
             setattr(self, name, value)
+        if self.rate is not None:
+            self.rate.start_from(self)
         for buffer in self.buffers.values():  # plans hold them: what has no entry starts anew where it lies
             buffer.numpy()[...] = 0
+        self.begun.clear()
         self._set_buffers(buffers)
 
     def _buffer_arrays(self) -> dict[int, np.ndarray]:
-        held = {i: self.buffers.get(id(p)) for i, p in enumerate(self.parameters)}
+        held = {i: self.buffers.get(id(p)) for i, p in enumerate(self.parameters) if id(p) in self.begun}
         return {i: buffer.numpy().copy() for i, buffer in held.items() if buffer is not None}
 
     def _set_buffers(self, arrays: dict[int, np.ndarray]) -> None:
@@ -232,6 +267,7 @@ class SGD:
             if id(p) not in self.buffers:
                 self.buffers[id(p)] = _core.Tensor(np.zeros(p.shape, np.float32))
             self.buffers[id(p)].numpy()[...] = array
+            self.begun.add(id(p))
 
 
 class ParamGroup(MutableMapping[str, Any]):

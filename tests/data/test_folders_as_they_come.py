@@ -11,6 +11,7 @@ import fastcnn
 from fastcnn import data, io
 from fastcnn.cli import main
 from fastcnn.data import ImageFolder, Preprocessing, image_folder, sources
+from fastcnn.data.files import FolderFiles
 
 
 def png(colour=(200, 30, 30), size=(8, 6), mode="RGB", kind="PNG"):
@@ -223,3 +224,18 @@ def test_glyphs_stay_where_they_are_in_training_on_folders(tmp_path):
     assert train.preprocessing.glyph == 0 and train.images[0, 0, :7, :4].max() > 200
     centred = train.assumed().fitted(Preprocessing(glyph=0.7))
     assert centred.images[0, 0, :3].max() == 0 and centred.images[0, 0, 9:11, 9:11].min() > 200
+
+
+def test_links_to_a_parent_are_not_followed_and_others_are(tmp_path):
+    for name in ("set/a", "set/b", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "1.png")
+    try:
+        for link, target in {"set/a/up": "..", "set/b/self": ".", "set/c": "../elsewhere"}.items():
+            (tmp_path / link).symlink_to(target, target_is_directory=True)
+        (tmp_path / "set/d").symlink_to("a", target_is_directory=True)
+    except OSError:
+        pytest.skip("no symbolic links here")
+    names = FolderFiles(tmp_path / "set").names
+    assert names == ["a/1.png", "b/1.png", "c/1.png", "d/1.png"]
+    assert ImageFolder(tmp_path / "set").classes == ("a", "b", "c", "d")

@@ -342,3 +342,47 @@ def test_flat_rows_are_no_picture():
     for rows in (np.zeros((5, 784), np.uint8), np.zeros(784, np.uint8), np.zeros((5, 784), np.float32)):
         with pytest.raises(ValueError, match=r"reshape\(-1, 1, 28, 28\)"):
             model.predict(rows)
+
+
+class Mixed:
+    """Pairs whose images are not all of one type."""
+
+    def __init__(self, *types):
+        self.types = types
+
+    def __len__(self):
+        return len(self.types)
+
+    def __getitem__(self, i):
+        return np.ones((1, 8, 8), self.types[i]), i % 4
+
+
+@pytest.mark.parametrize("types", [("uint8", "uint8", "float32"), ("float32", "uint8", "uint8")], ids=str)
+@pytest.mark.parametrize("together", [True, False])
+def test_items_of_another_type_than_the_first_are_named(types, together):
+    items = as_dataset(Mixed(*types))
+    bad = types.index("float32" if types[0] == "uint8" else "uint8")
+    text = f"item {bad} of the data set: an image of {types[bad]}, the first one is {types[0]}: pixels are scaled"
+    with pytest.raises(TypeError, match=text):
+        items.batch([0, bad] if together else [bad])
+
+
+def test_a_loader_is_not_data_to_fit_and_says_what_is():
+    loader = Loader(quarters(), 10, seed=0)
+    for give in (trainer().fit, trainer().evaluate):
+        with pytest.raises(TypeError, match=r"got Loader, which makes batches itself: give .*loader\.data"):
+            give(loader)
+    assert len(trainer().fit(loader.data, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    "seed,error", [("a", TypeError), (1.5, TypeError), (True, TypeError), (-1, ValueError)]
+)
+def test_a_seed_is_a_whole_number_when_it_is_given(seed, error):
+    with pytest.raises(error, match=f"seed must .*got {seed!r}"):
+        Loader(quarters(), 10, seed=seed)
+    with pytest.raises(error, match=f"seed must .*got {seed!r}"):
+        batches(quarters(), 10, seed=seed)
+    with pytest.raises(error, match=f"seed must .*got {seed!r}"):
+        trainer().fit(quarters(), 1, seed=seed)
+    assert Loader(quarters(), 10, seed=np.int64(3)).seed == 3

@@ -1,8 +1,12 @@
 """Images in class folders, on disk and inside zip files."""
 
+import copy
 import io
+import os
+import pickle
 import random
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -135,3 +139,60 @@ def test_an_image_of_the_right_size_keeps_its_pixels():
     Image.fromarray(255 - digit).save(out, "PNG")
     assert np.array_equal(read_image(out.getvalue(), Preprocessing(glyph=0.7), (28, 28))[0], digit)
     assert np.array_equal(read_image(out.getvalue(), Preprocessing(), (28, 28))[0], 255 - digit)
+
+
+def colours(count=40):
+    """Files of two classes, whose first pixel is their number."""
+    return {f"{'ab'[i % 2]}/{i:03}.png": encoded((i, 200, 90), size=(40, 30)) for i in range(count)}
+
+
+def first_pixels(d, positions):
+    return d.pixels(np.array(positions))[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("make", [as_folder, as_zip])
+def test_can_be_copied_and_sent_to_another_process(tmp_path, make):
+    d = image_folder(make(tmp_path, colours()))
+    expected = [int(name[2:5]) for name in sorted(colours())]
+    for other in (copy.deepcopy(d), pickle.loads(pickle.dumps(d))):
+        assert other.is_assumed and other.classes == d.classes
+        assert first_pixels(other, range(40)) == expected
+    assert first_pixels(d, range(40)) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_zip_is_read_in_forked_processes_and_in_threads(tmp_path):
+    d = image_folder(as_zip(tmp_path, colours()))
+    expected = [int(name[2:5]) for name in sorted(colours())]
+    parents = d._files._zip()
+    if (child := os.fork()) == 0:
+        right = False
+        try:
+            right = d._files._zip() is not parents and first_pixels(d, range(40)) == expected
+        finally:
+            os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0 and d._files._zip() is parents
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda i: first_pixels(d, [i])[0], range(40))) == expected
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    root = as_folder(tmp_path / "set", colours())
+    d = image_folder(root)
+    (root / "b/001.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"set.b.001\.png: gone since the folder was opened"):
+        d.batch(np.arange(40))
+
+
+def test_a_zip_that_is_gone_or_another_one_is_named(tmp_path):
+    d = pickle.loads(pickle.dumps(image_folder(path := as_zip(tmp_path, colours()))))
+    fewer = {k: v for k, v in colours().items() if k != "b/001.png"}
+    as_zip(tmp_path, fewer)
+    with pytest.raises(
+        FileNotFoundError, match=r"images\.zip: b/001\.png is gone from it since it was opened"
+    ):
+        d.batch(np.arange(40))
+    d = pickle.loads(pickle.dumps(d))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"images\.zip: gone since it was opened"):
+        d.batch(np.arange(40))

@@ -31,7 +31,7 @@ def test_the_optimizer_of_another_model_is_refused():
 
 @pytest.mark.parametrize("wrong", ["sgd", fastcnn.optim.SGD, 0.1])
 def test_what_is_no_optimizer_is_named(wrong):
-    with pytest.raises(TypeError, match="expected a SGD as optimizer"):
+    with pytest.raises(TypeError, match="expected an SGD optimizer"):
         fastcnn.Trainer(net(), wrong)
 
 

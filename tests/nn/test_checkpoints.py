@@ -281,3 +281,28 @@ def test_load_says_nothing_when_all_is_well(tmp_path):
         model(X)
         model.save(tmp_path / "m")
         assert same(fastcnn.load(tmp_path / "m"), model)
+
+
+@pytest.mark.parametrize("name,value", [
+    ("0.weight", np.full((2, 1, 1, 1), 1e300)),
+    ("1.num_batches_tracked", np.asarray(2.7)),
+    ("1.num_batches_tracked", np.asarray(np.nan)),
+    ("1.num_batches_tracked", np.asarray(1e30)),
+    ("1.num_batches_tracked", np.asarray(2**64 - 1, np.uint64)),
+])  # fmt: skip
+def test_values_that_would_become_others_are_refused_by_name(name, value):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=rf"too large, or not whole numbers: {name} \({value.dtype} as "):
+        model.load_state_dict({**before, name: value})
+    assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_values_that_stay_themselves_are_taken_from_any_type():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    state = model.state_dict()
+    state["0.bias"] = np.array([np.inf, 1 / 3])
+    state["1.num_batches_tracked"] = np.float32(7)
+    model.load_state_dict(state)
+    assert model[1].num_batches_tracked.data == 7
+    assert model[0].bias.data.tolist() == [np.inf, np.float32(1 / 3)]

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -221,3 +222,20 @@ def test_200_damaged_files_are_clean_errors(tmp_path):
         except ValueError:
             errors += 1
     assert errors >= 600
+
+
+@pytest.mark.parametrize("ending", [".h5", ".PTH", ".pt", ".keras", ".onnx"])
+@pytest.mark.parametrize("save", [fastcnn.save, fastcnn.save_weights, lambda model, path: model.save(path)])
+def test_endings_of_other_formats_are_warned_of_once(tmp_path, save, ending):
+    with pytest.warns(
+        UserWarning, match=rf"m\{ending}: written as safetensors, which .* does not read"
+    ) as seen:
+        save(small(), tmp_path / f"m{ending}")
+    assert len(seen) == 1 and (tmp_path / f"m{ending}").exists()
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m", "m.bin", "m.v2"])
+def test_other_endings_are_written_without_a_word(tmp_path, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fastcnn.save(small(), tmp_path / name)

@@ -355,3 +355,56 @@ def test_running_statistics_of_ones_own(tmp_path, pooled):
     again = tmp_path / "again"
     fastcnn.save(loaded, again)
     assert np.array_equal(fastcnn.load(again)(x), model.eval()(x))
+
+
+class Gate(nn.Module):
+    """Does something else in training, without a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        x = self.norm(x)
+        return x * 2.0 if self.training else x
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = Gate()
+        self.tail = nn.Sequential(nn.BatchNorm2d(1))
+
+    def forward(self, x):
+        return F.flatten(self.tail(self.body(x)))
+
+
+def gated(tmp_path, **parts):
+    model = Gated()
+    for name, mode in parts.items():
+        model.get_submodule(name).train(mode)
+    io.save(model, tmp_path / "g.safetensors", input_shape=(1, 2, 2))
+    return model, io.load(tmp_path / "g.safetensors").train()
+
+
+def test_a_part_in_another_mode_than_the_recorded_network_is_an_error(tmp_path):
+    _, loaded = gated(tmp_path)
+    x = RNG.standard_normal((3, 1, 2, 2)).astype(np.float32)
+    loaded.body.norm.eval()  # layers have modes of their own
+    loaded.tail.eval()
+    loaded(x)
+    loaded.body.eval()
+    with pytest.raises(
+        ValueError, match=r"body is in eval mode, the network in training mode: .* the layers inside"
+    ):
+        loaded(x)
+    loaded.eval()(x)
+    loaded.body.train()
+    with pytest.raises(ValueError, match="body is in training mode, the network in eval mode"):
+        loaded(x)
+
+
+def test_a_recording_is_that_of_all_parts_in_one_mode(tmp_path):
+    model, loaded = gated(tmp_path, body=False)
+    x = RNG.standard_normal((3, 1, 2, 2)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(x), model.train()(x))

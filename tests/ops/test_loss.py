@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from graphs import LAYOUTS, run_graph
 
-from fastcnn import _core
+import fastcnn
+from fastcnn import _core, nn
+from fastcnn import functional as F
 from fastcnn import reference as ref
 
 
@@ -100,3 +102,20 @@ def test_backward_rules(layout, rng):
     assert np.isclose(loss[0], ref.cross_entropy(p, labels), rtol=1e-6)
     want = ref.softmax_backward(2 * ref.cross_entropy_backward(p, labels), p)
     assert np.allclose(dx, want, rtol=1e-5, atol=1e-7)
+
+
+def test_images_as_logits_lead_to_flatten():
+    model = nn.Sequential(nn.Conv2d(1, 3, 1))
+    x, y = np.ones((4, 1, 2, 2), np.float32), np.arange(4) % 3
+    trainer = fastcnn.Trainer(model, fastcnn.optim.SGD(model.parameters(), lr=0.1))
+    calls = [
+        lambda: trainer.train_step(x, y),
+        lambda: trainer.evaluate((x, y)),
+        lambda: nn.CrossEntropyLoss()(model(x), y),
+        lambda: F.cross_entropy(np.ones((4, 3, 1, 1), np.float32), y),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=r"expected logits .*4x3x.*; a network for classes ends in a Flatten"
+        ):
+            call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 
@@ -46,7 +47,7 @@ def same(one, other):
         (lambda m, o: (o, m), "expected a Module as model, got fastcnn.optim.SGD"),
         (
             lambda m, o: (m, "sgd"),
-            r"expected a SGD as optimizer, got 'sgd'; such as fastcnn.optim.SGD\(model",
+            r"expected an SGD optimizer, got 'sgd'; such as fastcnn.optim.SGD\(model",
         ),
         (lambda m, o: (m, optim.SGD), r"got the class SGD; write SGD\(...\)"),
         (lambda m, o: (m, 0.1), "got builtins.float"),
@@ -69,7 +70,7 @@ def test_pytorchs_parts_are_named():
     theirs, model = torch.nn.Linear(2, 2), network()
     with pytest.raises(TypeError, match=r"as model, got torch.nn.modules.linear.Linear"):
         Trainer(theirs)
-    with pytest.raises(TypeError, match=r"as optimizer, got torch.optim.sgd.SGD"):
+    with pytest.raises(TypeError, match=r"an SGD optimizer, got torch.optim.sgd.SGD"):
         Trainer(model, torch.optim.SGD(theirs.parameters(), lr=0.1))
     with pytest.raises(TypeError, match=r"as loss, got torch.nn.modules.loss.CrossEntropyLoss"):
         Trainer(model, optim.SGD(model.parameters()), torch.nn.CrossEntropyLoss())
@@ -127,7 +128,7 @@ def test_without_an_optimizer_it_evaluates_and_predicts():
             wanted()
     t.optimizer = whole.optimizer
     t.fit((x, y), 1)
-    with pytest.raises(TypeError, match="as optimizer"):
+    with pytest.raises(TypeError, match="an SGD optimizer"):
         t.optimizer = None
     assert t.optimizer is whole.optimizer
 
@@ -483,3 +484,44 @@ def test_a_bad_image_changes_nothing_and_blames_nothing_else(bad):
     assert all(np.array_equal(v, numbers[k]) for k, v in t.optimizer.state_dict().items())
     x[17] = 0
     t.fit((x, y), 1)
+
+
+def test_a_schedule_moves_the_optimizer_that_takes_the_others_place():
+    t = trainer(lr=0.1)
+    old, new, seen = t.optimizer, optim.SGD(t.model.parameters(), lr=0.5), []
+
+    def exchange(record):
+        seen.append(t.optimizer.lr)
+        if record.epoch == 2:
+            t.optimizer = new
+            assert old.lr == 0.1, "the old one has its own rate again"
+        t.optimizer = t.optimizer
+
+    t.fit(images(), 4, 40, schedule=step_decay(0.1, at=(0.25, 0.75)), callbacks=exchange)
+    assert seen == pytest.approx([0.1, 0.01, 0.05, 0.005])
+    assert (old.lr, new.lr) == (0.1, 0.5)
+
+
+@pytest.mark.parametrize("form", ["state", "copy"])
+def test_an_optimizers_state_is_that_without_the_schedules_factor(form):
+    t = trainer(lr=0.1, momentum=0.5)
+    kept, seen = [], []
+
+    def keep_and_go_back(record):
+        seen.append(t.optimizer.lr)
+        copied = copy.deepcopy(t.optimizer)
+        kept.append(t.optimizer.state_dict() if form == "state" else copied.state_dict())
+        if record.epoch == 3:
+            t.optimizer.load_state_dict(kept[1])
+
+    t.fit(images(), 4, 40, schedule=step_decay(0.1, at=(0.25, 0.75)), callbacks=keep_and_go_back)
+    assert [float(state["lr"]) for state in kept] == [0.1] * 4
+    assert seen == pytest.approx([0.1, 0.01, 0.01, 0.001]) and t.optimizer.lr == 0.1
+
+
+def test_a_state_whose_rate_is_the_one_of_the_moment_is_taken_over_too():
+    t = trainer(lr=0.5)
+    other = optim.SGD(t.model.parameters(), lr=0.25).state_dict()
+    load = lambda record: t.optimizer.load_state_dict(other) if record.epoch == 2 else None  # noqa: E731
+    h = t.fit(images(), 3, 40, schedule=lambda done: 1.0 if done == 0 else 0.5, callbacks=load)
+    assert [r.lr for r in h] == pytest.approx([0.5, 0.25, 0.125]) and t.optimizer.lr == 0.25

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn import functional as F
 from fastcnn import nn, optim
 
 
@@ -193,3 +194,74 @@ def test_subclasses_may_have_attributes_of_their_own_and_copies_keep_them():
     stepped(optimizer, seed=1), stepped(twin, seed=1)
     for a, b in zip(optimizer.parameters, twin.parameters, strict=True):
         np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_each_parameter_has_a_first_step_of_its_own():
+    """With dampening the first velocity is the gradient: also of what gets its first gradient later."""
+    a, b = parameters()
+    optimizer = optim.SGD([a, b], lr=1.0, momentum=0.5, dampening=0.5)
+    ones = [np.ones(p.shape, np.float32) for p in (a, b)]
+    a.grad = ones[0]
+    optimizer.step()  # a: v = 1
+    assert [k for k in optimizer.state_dict() if k.startswith("momentum_buffer")] == ["momentum_buffer.0"]
+    b.grad = ones[1]
+    optimizer.step()  # a: v = 0.5 + 0.5; b: v = 1
+    assert a.data.ravel().tolist() == [-1] * 2 and b.data.ravel().tolist() == [0] * 4
+
+
+def test_momentum_that_is_switched_on_later_begins_with_the_gradient():
+    torch = pytest.importorskip("torch")
+    p = nn.Parameter(np.ones(3))
+    q = torch.nn.Parameter(torch.ones(3))
+    ours, theirs = optim.SGD([p], lr=0.5, dampening=0.5), torch.optim.SGD([q], lr=0.5, dampening=0.5)
+    for momentum in (0.0, 0.75, 0.75):
+        ours.momentum = theirs.param_groups[0]["momentum"] = momentum
+        p.grad, q.grad = np.ones(3, np.float32), torch.ones(3)
+        ours.step()
+        theirs.step()
+    assert p.data.tolist() == q.tolist()
+
+
+@pytest.mark.parametrize("through", ["one optimizer", "state", "copy"])
+def test_planned_steps_begin_each_parameter_as_steps_by_hand_do(through):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 5)).astype(np.float32), np.arange(6) % 3
+
+    def train(planned):
+        fastcnn.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.75, dampening=0.5)
+        trainer, loss, velocity = fastcnn.Trainer(model, optimizer), nn.CrossEntropyLoss(), {}
+        trainer.plan((6, 5))  # a plan that has not run has begun nothing
+        model[0].requires_grad_(False)
+        for step in range(6):
+            if step == 2:
+                model[0].requires_grad_(True)
+            if planned and step == 4 and through == "state":
+                state = through_npz(optimizer.state_dict())
+                optimizer.load_state_dict(state)
+            if planned and step == 4 and through == "copy":
+                model, optimizer = copy.deepcopy((model, optimizer))
+                trainer = fastcnn.Trainer(model, optimizer)
+            optimizer.lr = 0.1 * (1 + step)
+            if planned:
+                trainer.train_step(x, y)
+            else:
+                model.zero_grad()
+                loss(model(x), y).backward()
+                for name, p in model.named_parameters():
+                    if p.grad is not None:
+                        options = {"lr": optimizer.lr, "momentum": 0.75, "dampening": 0.5}
+                        velocity[name] = F.sgd_step(p.data, p.grad, velocity.get(name), **options)
+        return model.state_dict()
+
+    by_hand, planned = train(False), train(True)
+    for name, value in by_hand.items():
+        np.testing.assert_allclose(planned[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_momentum_that_float32_cannot_hold_is_refused():
+    optimizer = stepped(optim.SGD(parameters(), lr=0.5, momentum=0.5))
+    state = {**optimizer.state_dict(), "momentum_buffer.0": np.full((2, 1), 1e300)}
+    with pytest.raises(ValueError, match=r"too large: momentum_buffer\.0$"):
+        optimizer.load_state_dict(state)

@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _MAX_FILE_BYTES = 256 << 20
@@ -26,8 +27,12 @@ class FolderFiles:
         self.root = root
         self.names: list[str] = []
         self.others: list[str] = []
+        paths = {os.fspath(root): {_identity(root)}}  # what each folder still to come lies in, by identity
         for folder, folders, files in os.walk(root, followlinks=True):
-            folders[:] = sorted(f for f in folders if not _is_hidden(f))
+            above = paths.pop(folder)
+            inside = {f: _identity(os.path.join(folder, f)) for f in folders if not _is_hidden(f)}
+            folders[:] = sorted(f for f, own in inside.items() if own not in above)  # no links to a parent
+            paths.update((os.path.join(folder, f), above | {inside[f]}) for f in folders)
             under = Path(folder).relative_to(root).as_posix()
             prefix = "" if under == "." else f"{under}/"
             self.others += [f"{prefix}{f}/" for f in folders]
@@ -37,12 +42,18 @@ class FolderFiles:
         self.names.sort()
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return self._read(name, -1)
 
     def begin(self, name: str) -> bytes:
         """The first bytes."""
-        with open(self.root / name, "rb", buffering=0) as f:
-            return f.read(16)
+        return self._read(name, 16)
+
+    def _read(self, name: str, count: int) -> bytes:
+        try:
+            with open(self.root / name, "rb", buffering=0) as f:
+                return f.read(count)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.root / name}: gone since the folder was opened") from None
 
 
 class ZipFiles:
@@ -52,11 +63,12 @@ class ZipFiles:
         self.path = path
         self.names: list[str] = []
         self.others: list[str] = []
+        self._held: tuple[int, zipfile.ZipFile] | None = None
         try:
-            self._zip = zipfile.ZipFile(path)
+            entries = self._zip().infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as e:
             raise ValueError(f"{path}: not a readable zip file ({e})") from None
-        for entry in self._zip.infolist():
+        for entry in entries:
             _check_name(path, entry.filename)
             if any(map(_is_hidden, entry.filename.split("/"))):
                 continue
@@ -72,6 +84,16 @@ class ZipFiles:
             raise ValueError(f"{path}: the same name stands in it twice")
         self.names.sort()
 
+    def _zip(self) -> zipfile.ZipFile:
+        """The file, opened in this process: a forked one would share the place where its parent reads."""
+        held = self._held
+        if held is None or held[0] != os.getpid():
+            held = self._held = os.getpid(), zipfile.ZipFile(self.path)
+        return held[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None}
+
     def read(self, name: str) -> bytes:
         data = self._read(name, _MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
@@ -84,8 +106,11 @@ class ZipFiles:
 
     def _read(self, name: str, count: int) -> bytes:
         try:
-            with self._zip.open(name) as f:
+            with self._zip().open(name) as f:
                 return f.read(count)
+        except (FileNotFoundError, KeyError):  # another process opens it anew
+            what = f"{name} is gone from it" if self.path.exists() else "gone"
+            raise FileNotFoundError(f"{self.path}: {what} since it was opened") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as e:
             raise ValueError(f"{self.path}: {name} cannot be read ({e})") from None
 
@@ -96,6 +121,12 @@ def open_files(root: Path) -> FolderFiles | ZipFiles:
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such folder or zip file")
     return ZipFiles(root)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """The same for every path that leads to this folder."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _is_hidden(name: str) -> bool:

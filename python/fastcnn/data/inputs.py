@@ -307,6 +307,10 @@ def _what(data: Any) -> str:
         return f"{name} without labels: give (images, labels)"
     if name == "DataLoader" or hasattr(data, "batch_sampler"):
         return f"{name}, which makes batches itself: give its data set, loader.dataset (fit shuffles and batches)"
+    if name == "Loader" and hasattr(data, "data"):
+        return (
+            f"{name}, which makes batches itself: give its data set, loader.data (fit shuffles and batches)"
+        )
     if hasattr(data, "__iter__") and not isinstance(data, (str, bytes, Mapping)):
         return f"{name}: a data set needs __len__, and __getitem__ that gives pairs (image, label)"
     return name

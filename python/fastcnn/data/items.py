@@ -62,6 +62,11 @@ class ItemDataset(Preprocessed):
             if images[-1].shape != images[0].shape:
                 got, first = ("x".join(map(str, x.shape)) for x in (images[-1], images[0]))
                 raise ValueError(f"item {i} of the data set: an image of {got}, others have {first}")
+            if images[-1].dtype.name != self._dtype:
+                raise TypeError(
+                    f"item {i} of the data set: an image of {images[-1].dtype}, the first one is {self._dtype}: pixels "
+                    "are scaled, float32 is not; make all of one type"
+                )
         together = np.array(labels)
         if together.ndim != 1 or together.dtype.kind not in "iu":
             raise TypeError(

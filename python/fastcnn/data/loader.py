@@ -41,7 +41,7 @@ def batches(data: Any, batch_size: int, *, seed: int | None = None, epoch: int =
     >>> [y.tolist() for _, y in batches(data, 2, seed=1)] == [y.tolist() for _, y in batches(data, 2, seed=1)]
     True
     """
-    dataset, size = as_dataset(data), _batch_size(batch_size)
+    dataset, size, seed = as_dataset(data), _batch_size(batch_size), _seed(seed)
     order = np.arange(len(dataset)) if seed is None else permutation((seed, epoch), len(dataset))
     key = None if seed is None else (seed, epoch)
     return (dataset.batch(order[i : i + size], key) for i in range(0, len(order), size))
@@ -53,6 +53,16 @@ def _batch_size(n: Any) -> int:
     if n < 1:
         raise ValueError(f"batch_size must be at least 1, got {n}")
     return int(n)
+
+
+def _seed(seed: Any) -> int | None:
+    if seed is None:
+        return None
+    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed must be an integer or None, got {seed!r:.60}")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, got {seed}")
+    return int(seed)
 
 
 class Loader:
@@ -90,7 +100,7 @@ class Loader:
             raise TypeError(f"Loader: shuffle must be True, or False without a seed, got {shuffle!r:.60}")
         self.data = as_dataset(data)
         self.batch_size = _batch_size(batch_size)
-        self.seed, self.epoch = 0 if shuffle and seed is None else seed, 0
+        self.seed, self.epoch = _seed(0 if shuffle and seed is None else seed), 0
 
     def __len__(self) -> int:
         """Batches in one pass."""

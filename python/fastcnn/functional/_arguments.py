@@ -313,6 +313,9 @@ def label_hint(labels: np.ndarray) -> str:
     return f"; use labels{cast}" if cast else ""
 
 
+FLAT = "; a network for classes ends in a Flatten (after AdaptiveAvgPool2d(1), or before a Linear)"
+
+
 def check_labels(op: str, labels: Any, logits: Operand) -> Any:
     """Labels as int64, each checked to name one of the classes."""
     if is_symbolic(labels) or is_symbolic(logits):
@@ -325,9 +328,10 @@ def check_labels(op: str, labels: Any, logits: Operand) -> Any:
             f"{op}: expected integer labels, got {a.dtype} (labels {shape_text(a.shape)}){label_hint(a)}"
         )
     if len(logits.shape) != 2 or a.shape != logits.shape[:1]:
+        maps = len(logits.shape) == 4
         raise ValueError(
             f"{op}: expected logits (N, classes) and N labels, got logits {shape_text(logits.shape)}, "
-            f"labels {shape_text(a.shape)}{label_hint(a)}"
+            f"labels {shape_text(a.shape)}{FLAT if maps and a.ndim == 1 else label_hint(a)}"
         )
     outside = np.flatnonzero((a < 0) | (a >= logits.shape[1]))
     if outside.size:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcnn import _core
 from fastcnn.functional._arguments import shape_text
-from fastcnn.nn import Module
+from fastcnn.nn import Module, _state
 from fastcnn.nn.parameter import Buffer, Parameter
 from fastcnn.nn.tracing import Trace, Value, record
 
@@ -66,6 +66,8 @@ class Recorded(Module):
             )
         recording = self._recordings[self.training]
         layers = dict(self.named_modules())  # one that was put in a layer's place may be any
+        if self._recordings[True] is not self._recordings[False]:
+            self._check_modes(layers)
         held = dict(self.state_entries())
         values: list[Value] = [x]
         for step in recording["steps"]:
@@ -78,6 +80,17 @@ class Recorded(Module):
             else:
                 raise ValueError(f"no op named {step['op']!r:.50} for a recording")
         return values[recording["result"]]
+
+    def _check_modes(self, modules: Mapping[str, Module]) -> None:
+        """What parts of one's own do is in the recordings of the whole, which know one mode for all of them."""
+        for path, part in modules.items():
+            if type(part) is Module and part.training != self.training:
+                other, own = ("training" if m.training else "eval" for m in (part, self))
+                raise ValueError(
+                    f"{path} is in {other} mode, the network in {own} mode: a file holds what its class computes when "
+                    "all parts are in one mode. Set that of the layers inside it, or build the network from its class "
+                    "and read fastcnn.load_weights"
+                )
 
     def check(self) -> None:
         """Record both modes once, so that a damaged recording is an error now, not at the first use."""
@@ -159,7 +172,7 @@ def _traced(model: Module, shape: tuple[int, ...], training: bool, batch: int) -
     """One recording, its input, and what ``forward`` returned."""
     trace = Trace(model)
     x = trace.input((batch, *shape))
-    with model.in_mode(training):
+    with _state.mode(training):  # of all parts: which were set apart is not in the file
         return trace, x, model(x)
 
 

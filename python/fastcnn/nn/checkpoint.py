@@ -39,13 +39,30 @@ def load(model: Module, state: Any, strict: bool) -> IncompatibleKeys:
     ]
     not_numbers = [f"{k} ({a.dtype})" for k, a in arrays.items() if a.dtype.kind not in "fiu"]
     problems = [("missing", missing), ("unexpected", unexpected)] if strict else []
+    unkept = [
+        f"{k} ({a.dtype} as {own[k].data.dtype})"
+        for k, a in arrays.items()
+        if not keeps(a, own[k].data.dtype)
+    ]
     problems += [("of the wrong shape", misshapen), ("not numbers", not_numbers)]
+    problems += [("too large, or not whole numbers", unkept)]
     if any(names for _, names in problems):
         text = "; ".join(f"{what}: {_listed(names)}" for what, names in problems if names)
         raise ValueError(f"load_state_dict: {type(model).__name__} does not fit: {text}")
     for k, a in arrays.items():
         own[k].assign(a)
     return IncompatibleKeys(missing, unexpected)
+
+
+def keeps(a: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether values stay what they are in this type, rounding aside (float32; a counter drops its fraction)."""
+    if a.dtype == dtype or a.dtype.kind not in "fiu":  # what is no number is another matter
+        return True
+    with np.errstate(all="ignore"):
+        cast = a.astype(dtype)
+    if dtype.kind == "f":
+        return bool((np.isfinite(cast) | ~np.isfinite(a)).all())
+    return bool((abs(cast - a) < 1).all())
 
 
 def _weights_of(state: Any, own: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -61,6 +61,10 @@ class CrossEntropyLoss:
 
         The sum, and with it the gradient, is divided by ``divisor`` (1,), which may differ from run to run.
         """
+        if len(logits.shape) != 2:
+            hint = _arguments.FLAT if len(logits.shape) > 2 else ""
+            got = _arguments.shape_text(logits.shape)
+            raise ValueError(f"CrossEntropyLoss: expected logits of shape (N, classes), got {got}{hint}")
         operands = [logits, labels] if divisor is None else [logits, labels, divisor]
         loss, _, correct = record("softmax_cross_entropy", operands, {"reduction": "sum"})
         return loss, correct

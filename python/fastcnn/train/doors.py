@@ -63,7 +63,8 @@ def _check_kind(what: str, given: Any, kind: type, hint: str) -> None:
         hint = f"write {given.__name__}(...)" if issubclass(given, kind) else hint
     else:
         made = repr(given) if isinstance(given, str) else f"{type(given).__module__}.{type(given).__name__}"
-    raise TypeError(f"Trainer: expected a {kind.__name__} as {what}, got {made:.80}; {hint}")
+    wanted = "an SGD optimizer" if kind is SGD else f"a {kind.__name__} as {what}"
+    raise TypeError(f"Trainer: expected {wanted}, got {made:.80}; {hint}")
 
 
 def all_frozen(optimizer: SGD) -> bool:

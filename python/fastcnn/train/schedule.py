@@ -186,6 +186,13 @@ class ScheduledRate:
             self._assign(self._number(self._schedule(done // self._per_epoch, self._own)))
             self._own = self._set
 
+    def start_from(self, optimizer: Any) -> None:
+        """Move the rate that this optimizer has now from here on; another one gets its own back."""
+        if optimizer is not self._optimizer:
+            self._optimizer.lr, self._optimizer.rate = self.own, None
+            self._optimizer, optimizer.rate = optimizer, self
+        self._own = self._set = optimizer.lr
+
     def _assign(self, rate: float) -> None:
         self._optimizer.lr = self._set = rate
 
@@ -199,7 +206,8 @@ class ScheduledRate:
         raise ValueError(f"schedule: expected a finite number that is not negative, got {value!r:.80}")
 
     def __enter__(self) -> ScheduledRate:
+        self._optimizer.rate = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._optimizer.lr = self.own
+        self._optimizer.lr, self._optimizer.rate = self.own, None

@@ -105,6 +105,8 @@ class Trainer:
     @optimizer.setter
     def optimizer(self, optimizer: SGD) -> None:
         doors.check_optimizer(self.model, optimizer)
+        if self._rate is not None and optimizer is not self.optimizer:
+            self._rate.start_from(optimizer)
         self._engine.optimizer = optimizer
         self._warn_of_untrained()
 
@@ -417,8 +419,6 @@ class Trainer:
         state = {f"{_MODEL}{name}": value for name, value in self.model.state_dict().items()}
         if self.optimizer is not None:
             numbers = self.optimizer.state_dict()
-            if self._rate is not None:
-                numbers["lr"] = np.asarray(self._rate.own)
             state.update({f"{_OPTIMIZER}{name}": value for name, value in numbers.items()})
         return {**state, "steps": np.asarray(self._steps), "epochs": np.asarray(self._epochs)}
 

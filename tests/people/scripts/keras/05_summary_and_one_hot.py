@@ -63,6 +63,7 @@ model.count_params()
 # %%
 model.save("model.h5")
 print(fastcnn.load("model.h5").parameter_count())
+# warns: UserWarning: model.h5: written as safetensors, which Keras does not read
 # prints: 54170
 
 # %%

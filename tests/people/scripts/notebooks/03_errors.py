@@ -12,7 +12,7 @@ net(digits.batch(range(4))[0])
 
 # %%
 fastcnn.Trainer(net, "sgd")
-# raises: TypeError: Trainer: expected a SGD as optimizer, got 'sgd'
+# raises: TypeError: Trainer: expected an SGD optimizer, got 'sgd'
 
 # %%
 net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

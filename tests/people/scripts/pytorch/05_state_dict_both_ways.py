@@ -74,7 +74,7 @@ print(np.array_equal(ours(torch.from_numpy(x)), ours(x)))
 
 # %% torch's optimizer, loss, and network
 fastcnn.Trainer(ours, torch.optim.SGD(theirs.parameters(), lr=0.1))
-# raises: TypeError: Trainer: expected a SGD as optimizer, got torch.optim.sgd.SGD; such as
+# raises: TypeError: Trainer: expected an SGD optimizer, got torch.optim.sgd.SGD; such as
 #   fastcnn.optim.SGD(model.parameters(), lr=0.01)
 
 # %%

@@ -38,7 +38,7 @@ fastcnn.Trainer(net, fastcnn.optim.SGD(net.parameters(), lr=0.1)).fit(train, 1)
 # %% no last layer: the loss gets images
 net = nn.Sequential(nn.Conv2d(1, 10, 3))
 fastcnn.Trainer(net, fastcnn.optim.SGD(net.parameters(), lr=0.1)).fit(train, 1)
-# raises: ValueError: softmax_cross_entropy: expected logits of shape (N, classes), got 64x10x26x26
+# raises: ValueError: CrossEntropyLoss: expected logits of shape (N, classes), got 64x10x26x26
 
 # %% and now it is right
 net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 13 * 13, 10))

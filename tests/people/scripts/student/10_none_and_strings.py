@@ -28,12 +28,12 @@ criterion(None, train.labels)
 
 # %%
 fastcnn.Trainer(net, "sgd")
-# raises: TypeError: Trainer: expected a SGD as optimizer, got 'sgd'; such as
+# raises: TypeError: Trainer: expected an SGD optimizer, got 'sgd'; such as
 #   fastcnn.optim.SGD(model.parameters(), lr=0.01)
 
 # %%
 fastcnn.Trainer(net, fastcnn.optim.SGD)
-# raises: TypeError: Trainer: expected a SGD as optimizer, got the class SGD; write SGD(...)
+# raises: TypeError: Trainer: expected an SGD optimizer, got the class SGD; write SGD(...)
 
 # %%
 fastcnn.Trainer(net, optimizer, "cross_entropy")
