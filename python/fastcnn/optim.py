@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from fastcnn import _core
 from fastcnn.functional._arguments import kind_of, shape_text
-from fastcnn.nn.checkpoint import keeps
 from fastcnn.nn.parameter import Parameter
 
 __all__ = ["SGD"]
@@ -18,7 +18,7 @@ __all__ = ["SGD"]
 _NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
 _HYPER = (*_NUMBERS, "nesterov")
 _STATE = (*_HYPER, "steps")
-_ATTRIBUTES = {*_STATE, "parameters", "buffers", "begun", "late", "rate"}
+_ATTRIBUTES = {*_STATE, "parameters", "buffers", "begun", "late", "rate", "told"}
 _BUFFER = "momentum_buffer."  # + the parameter's position: the names of a state's arrays
 
 
@@ -78,6 +78,7 @@ class SGD:
                 f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}"
             )
         self.buffers: dict[int, Any] = {}  # by id of the parameter: its momentum
+        self.told = False  # that some parameters got no gradient
         self.begun: set[int] = set()  # ids of parameters whose momentum has had its first step
         self.late: Any = None  # the numbers of those that begin in a step where others go on
         self.rate: Any = None  # while a schedule moves lr: what knows it without the schedule's factor
@@ -165,6 +166,8 @@ class SGD:
         """Update every parameter that has a gradient from its ``grad``, which stays (see :meth:`zero_grad`)."""
         later, first = self._numbers(first=False), self._numbers(first=True)
         updated = [(p, p.grad) for p in self.parameters if p.requires_grad and p.grad is not None]
+        if not self.told and 0 < len(updated) < len(self.parameters):
+            self._tell_of_missing()
         for p, grad in updated:
             if grad.shape != p.shape:
                 raise ValueError(f"SGD: gradient of '{p.name}' has shape {grad.shape}, expected {p.shape}")
@@ -176,6 +179,19 @@ class SGD:
                 self.begun.add(id(p))
             p.version += 1
         self.__dict__["steps"] += 1
+
+    def _tell_of_missing(self) -> None:
+        """Once: a way back that ended half way shows nowhere else."""
+        missing = [p for p in self.parameters if p.requires_grad and p.grad is None]
+        if missing:
+            self.told = True
+            first = f", the first is '{missing[0].name}'" if missing[0].name else ""
+            warnings.warn(
+                f"SGD: {len(missing)} of {len(self.parameters)} parameters have no gradient{first}: backward did not "
+                "reach them (a result that NumPy changed on the way, a part in eval mode?); freeze what should stay "
+                "(requires_grad_(False))",
+                stacklevel=3,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         own: dict[str, Any] = {"buffers": self._buffer_arrays(), "begun": set(), "late": None, "rate": None}
@@ -226,6 +242,8 @@ class SGD:
 
     def checked_state(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
         """Numbers by name and buffers by position from a state that fits; nothing is changed."""
+        from fastcnn.nn.checkpoint import keeps
+
         places = {f"{_BUFFER}{i}": i for i in range(len(self.parameters))}
         missing = [name for name in _STATE if name not in state]
         unexpected = [name for name in state if name not in places and name not in _STATE]

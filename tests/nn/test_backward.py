@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -364,3 +365,28 @@ def test_a_mistyped_attribute_of_a_parameter_is_an_error() -> None:
     with pytest.raises(AttributeError):
         model[0].weight.require_grad = False
     assert model[0].weight.requires_grad and copy.deepcopy(model[0].weight).requires_grad
+
+
+def test_a_way_back_that_ends_half_way_is_told_once() -> None:
+    x, y = batch()
+    a, b = nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), nn.Linear(8, 5)
+    optimizer = sgd(a, b)
+    criterion(b(np.maximum(a(x), 0)), y).backward()
+    with pytest.warns(UserWarning, match="SGD: 2 of 4 parameters have no gradient, the first is '1.weight'"):
+        optimizer.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step()
+        a.requires_grad_(False)
+        sgd(a, b).step()
+
+
+def test_a_forward_without_an_input_is_told() -> None:
+    class Net(nn.Module):
+        def forward(self):
+            return None
+
+    with pytest.raises(
+        TypeError, match=r"Net.forward does not take 1 input .*: write def forward\(self, x\)"
+    ):
+        Net()(batch()[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
 _NONE: Mapping[str, Any] = {}
 # Ops whose results are views in PyTorch.
 _VIEWS = frozenset({"flatten", "slice_channels", "subsample", "unflatten"})
+
+
+def _taken(module: Module, inputs: Sequence[Any], named: Mapping[str, Any]) -> Sequence[Any]:
+    """The inputs, once forward takes so many."""
+    forward = module.forward
+    if type(module).__module__.partition(".")[0] != "fastcnn":
+        try:
+            inspect.signature(forward).bind(*inputs, **named)
+        except TypeError as e:
+            raise TypeError(
+                f"{type(module).__name__}.forward does not take {len(inputs)} input{'s' * (len(inputs) != 1)} ({e}): "
+                "write def forward(self, x), with a name for each input"
+            ) from None
+        except ValueError:  # one without a signature
+            pass
+    return inputs
 
 
 def label_of(module: Module, path: str) -> str:
@@ -101,7 +118,7 @@ class Trace:
         self._stack.append((path, module))
         try:
             with _state.recording():
-                result = module.forward(*inputs, **named)
+                result = module.forward(*_taken(module, inputs, named), **named)
         finally:
             self._stack.pop()
         if result is None:

@@ -56,7 +56,7 @@ class Net4(nn.Module):
 
 
 Net4()(x)
-# raises: TypeError: Net4.forward() takes 1 positional argument but 2 were given
+# raises: TypeError: Net4.forward does not take 1 input ... write def forward(self, x), with a name for each input
 
 
 # %%
