@@ -512,3 +512,23 @@ def test_arguments_by_name_reach_forward() -> None:
         TypeError, match="Keyed: skip: an argument by name alone is for calls inside a forward"
     ):
         Keyed()(X, skip=X)
+
+
+RNG = np.random.default_rng(0)
+
+
+def test_generators_that_are_globals_or_enclosed_are_refused() -> None:
+    enclosed = random.Random(0)
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return F.scale(x, RNG.random())
+
+    class Inner(nn.Module):
+        def forward(self, x):
+            return F.scale(x, enclosed.random())
+
+    for net, name in ((Net(), "RNG"), (Inner(), "enclosed")):
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"draws random numbers from '{name}'"):
+                net(X)

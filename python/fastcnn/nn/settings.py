@@ -83,6 +83,7 @@ class Settings:
     def __init__(self) -> None:
         self.places: dict[tuple[int, str], Place] = {}
         self._functions: set[Any] = set()
+        self.generators: dict[int, tuple[Any, str]] = {}  # of random numbers, that the functions name
 
     def fingerprint(self) -> tuple[Any, ...]:
         return tuple([place.fingerprint() for place in self.places.values()])
@@ -122,11 +123,13 @@ class Settings:
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if name != "__class__":  # of super()
                 self.add(cell, name, before)
+                self._note(Place(cell, name).value(), name)
                 self.read_function(Place(cell, name).value(), (), before)
         for name, attribute in _globals_named(code):
             value = scope.get(name, _ALL)
             if value is _ALL or isinstance(value, types.BuiltinFunctionType):
                 continue
+            self._note(value, name)
             if not (isinstance(value, (types.ModuleType, type)) or (callable(value) and _is_library(value))):
                 self.add(scope, name, before)
             elif isinstance(value, type) and not _is_library(value):
@@ -141,6 +144,13 @@ class Settings:
                     self.add(c, name, before)
                     self.read_function(vars(c)[name], classes, before)
 
+    def _note(self, value: Any, name: str) -> None:
+        if isinstance(value, _GENERATORS):
+            self.generators[id(value)] = value, name
+            notes = _state.notes()
+            if notes is not None:
+                notes.generator(value, name)
+
 
 class _Notes:
     """Takes note of each attribute read in one recording."""
@@ -148,6 +158,11 @@ class _Notes:
     def __init__(self, settings: Settings, before: dict[tuple[int, str], Any]) -> None:
         self.settings, self.before = settings, before
         self.generators: dict[int, tuple[Any, Any, str]] = {}
+        for generator, name in settings.generators.values():
+            self.generator(generator, name)
+
+    def generator(self, generator: Any, name: str) -> None:
+        self.generators.setdefault(id(generator), (generator, _generator_state(generator), name))
 
     def attribute(self, module: Module, name: str, found: bool) -> None:
         own = vars(module)
@@ -157,7 +172,7 @@ class _Notes:
         if name in own:
             value = own[name]
             if isinstance(value, _GENERATORS):
-                self.generators.setdefault(id(value), (value, _generator_state(value), name))
+                self.generator(value, name)
             elif not _is_plain(value):
                 self.settings.add(own, name, self.before)
                 self.settings.read_function(value, (), self.before)
