@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-_CHECKED = (
-    1 << 16
-)  # numbers of a result that are compared with what they were; of larger ones, evenly spaced ones
+# Numbers of a result that are compared with what they were; of larger ones, evenly spaced ones.
+_CHECKED = 1 << 16
 _numbers = itertools.count()
 
 
@@ -209,13 +208,11 @@ class Loss(float):
             return NotImplemented
         both = (self, other) if isinstance(other, Loss) else (self,)
         terms = [term for loss in both for term in loss._terms]
-        waiting = [
-            term for term in terms if term[0].waits
-        ]  # a sum over an epoch must not hold on to all of it
+        # A sum over an epoch must not hold on to all of it.
+        waiting = [term for term in terms if term[0].waits]
         refusals = [loss._refusal for loss in both if loss._refusal]
-        refusals += (
-            [_UNKNOWN] if isinstance(other, np.generic) else []
-        )  # 0.1 * (y**2).mean(), not a plain constant
+        if isinstance(other, np.generic):  # 0.1 * (y**2).mean(), not a plain constant
+            refusals.append(_UNKNOWN)
         refusals += [
             f"a loss that it is made of has no way back: {t[0].spent}" for t in terms if not t[0].waits
         ][:1]

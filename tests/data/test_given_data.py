@@ -386,3 +386,12 @@ def test_a_seed_is_a_whole_number_when_it_is_given(seed, error):
     with pytest.raises(error, match=f"seed must .*got {seed!r}"):
         trainer().fit(quarters(), 1, seed=seed)
     assert Loader(quarters(), 10, seed=np.int64(3)).seed == 3
+
+
+def test_unknown_names_in_validation_leave_what_the_model_knew():
+    model = fastcnn.models.create("lenet5", num_classes=2)
+    trainer = fastcnn.Trainer(model, fastcnn.optim.SGD(model.parameters(), lr=0.01))
+    trainer.fit(named([0, 1], ("a", "b")), 1)
+    with pytest.raises(ValueError, match="validation_data: the data has the class z"):
+        trainer.fit(named([0, 1], ("a", "b")), 1, validation_data=named([0, 1], ("a", "z")))
+    assert model.classes == ("a", "b")

@@ -532,3 +532,40 @@ def test_generators_that_are_globals_or_enclosed_are_refused() -> None:
         for _ in range(2):
             with pytest.raises(ValueError, match=f"draws random numbers from '{name}'"):
                 net(X)
+
+
+def test_threads_may_record_one_network_at_once() -> None:
+    for _ in range(20):
+        net, wrong = Watching(lambda m: m.shared * m.table["factor"] * helper_number()).eval(), []
+        start = threading.Barrier(4)
+
+        def call(n, net=net, start=start, wrong=wrong):
+            start.wait()
+            try:
+                for size in (n, n + 4):
+                    x = np.ones((size, 1, 3, 3), np.float32)
+                    wrong.extend([] if np.array_equal(net(x), x) else [size])
+            except BaseException as e:
+                wrong.append(e)
+
+        threads = [threading.Thread(target=call, args=(n,)) for n in range(1, 5)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert not wrong
+
+
+def test_what_a_function_in_anothers_place_reads_is_watched(monkeypatch) -> None:
+    factors = [2.0]
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return act(x)
+
+    net = Net()
+    net(X)
+    monkeypatch.setitem(globals(), "act", lambda x: F.scale(x, factors[0]))
+    np.testing.assert_array_equal(net(X), 2 * X)
+    factors[0] = 3.0
+    np.testing.assert_array_equal(net(X), 3 * X)

@@ -139,29 +139,35 @@ def remember(model: Module, data: Any, validation: Any = None) -> Dataset | None
     if own is None or (own.dtype == "float32" and own.changes_nothing and model.preprocessing):
         own = model.preprocessing
     count = None if shape is None else outputs(model, shape)
+    known = model.classes if model.classes and len(model.classes) == count else None
+    given = tuple(map(str, getattr(data, "classes", None) or ()))
+    named = known is None or getattr(data, "_named", True)
+    names = (
+        model.classes
+        if shape is None
+        else (given if given and len(given) == count else known)
+        if named
+        else known
+    )
     try:
-        held_out = None if validation is None else _as_read(validation, own, shape)
+        held_out = None if validation is None else _labelled(_as_read(validation, own, shape), names)
     except (TypeError, ValueError) as e:
         raise (TypeError if isinstance(e, TypeError) else ValueError)(f"validation_data: {e}") from None
     if shape is not None:
+        if named and known is not None and names != known:
+            warnings.warn(
+                f"the model's classes were {', '.join(known[:8])}; trained on this data they are now "
+                f"{', '.join((names or ())[:8])}",
+                stacklevel=4,
+            )
+        elif named and given and names != given and count is not None and count > len(given):
+            warnings.warn(
+                f"the network gives {count} numbers, the data has {len(given)} classes: their names are not kept",
+                stacklevel=4,
+            )
         model.__dict__["last_input_shape"] = tuple(shape)
-        known = model.classes if model.classes and len(model.classes) == count else None
-        given = tuple(map(str, getattr(data, "classes", None) or ()))
-        if known is None or getattr(data, "_named", True):
-            names = given if given and len(given) == count else known
-            if known is not None and names != known:
-                warnings.warn(
-                    f"the model's classes were {', '.join(known[:8])}; trained on this data they are now "
-                    f"{', '.join((names or ())[:8])}",
-                    stacklevel=4,
-                )
-            elif given and names != given and count is not None and count > len(given):
-                warnings.warn(
-                    f"the network gives {count} numbers, the data has {len(given)} classes: their names are not kept",
-                    stacklevel=4,
-                )
+        if named:
             model.classes = names
-        held_out = _labelled(held_out, model.classes) if held_out is not None else None
     model.preprocessing = own
     return held_out
 

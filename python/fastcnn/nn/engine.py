@@ -85,9 +85,8 @@ class _Structure:
 
 
 def check_input(who: str, x: Any) -> np.ndarray:
-    if (
-        type(x) is np.ndarray and x.dtype == np.float32 and x.ndim
-    ):  # nearly always: this is part of every call
+    # Nearly always: this is part of every call.
+    if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim:
         return x
     if isinstance(x, (Parameter, Buffer)):
         x = x.data

@@ -82,21 +82,23 @@ class Settings:
 
     def __init__(self) -> None:
         self.places: dict[tuple[int, str], Place] = {}
-        self._functions: set[Any] = set()
         self.generators: dict[int, tuple[Any, str]] = {}  # of random numbers, that the functions name
 
     def fingerprint(self) -> tuple[Any, ...]:
-        return tuple([place.fingerprint() for place in self.places.values()])
+        return tuple(
+            [place.fingerprint() for place in list(self.places.values())]
+        )  # other threads may add some
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
         """While a forward is recorded: what it reads is added."""
-        before = {key: place.fingerprint() for key, place in self.places.items()}
+        before = {key: place.fingerprint() for key, place in list(self.places.items())}
         notes = _Notes(self, before)
         with _watching(notes):
             yield
         for key, place in list(self.places.items()):
-            place.leave(before[key])
+            if key in before:  # not one that another thread has just found
+                place.leave(before[key])
 
     def add(self, owner: Any, name: str, before: dict[tuple[int, str], Any]) -> None:
         key = id(owner), name
@@ -110,13 +112,10 @@ class Settings:
         """Globals, enclosing variables and defaults of a function, and the functions that it names."""
         for inner in ("__func__", "fget", "func"):  # of methods, properties, cached properties
             function = getattr(function, inner, function)
-        if (
-            not isinstance(function, types.FunctionType)
-            or function in self._functions
-            or _is_library(function)
-        ):
+        seen = _state.notes().functions
+        if not isinstance(function, types.FunctionType) or function in seen or _is_library(function):
             return
-        self._functions.add(function)
+        seen.add(function)
         code, scope = function.__code__, function.__globals__
         if function.__defaults__ or function.__kwdefaults__:
             self.add(function, "", before)
@@ -158,7 +157,8 @@ class _Notes:
     def __init__(self, settings: Settings, before: dict[tuple[int, str], Any]) -> None:
         self.settings, self.before = settings, before
         self.generators: dict[int, tuple[Any, Any, str]] = {}
-        for generator, name in settings.generators.values():
+        self.functions: set[Any] = set()  # that were read so far
+        for generator, name in list(settings.generators.values()):
             self.generator(generator, name)
 
     def generator(self, generator: Any, name: str) -> None:
@@ -242,7 +242,7 @@ def random_state() -> tuple[Any, ...]:
 def draws_shared_numbers() -> bool:
     """Whether the recorded code names what draws from them."""
     notes = _state.notes()
-    functions = () if notes is None else notes.settings._functions
+    functions = () if notes is None else notes.functions
     return any(_DRAWS.intersection(_names(function.__code__)) for function in functions)
 
 
